@@ -1,0 +1,44 @@
+# make         build ./qwen and ./tokenizer
+# make demo    the lesson, on the two small models under tiny/
+# make test    all tests (./test_all.sh)
+# make bench   how fast, against what this machine can do   (SHAPE=0.5b or 1.8b)
+# make debug   ./qwen-debug and ./tokenizer-debug, with AddressSanitizer and UndefinedBehaviorSanitizer
+# make clean
+
+CC = cc
+# -std=c11 alone would switch off fused multiply-add, which a matrix product lives on
+CFLAGS = -std=c11 -O3 -march=native -ffp-contract=fast -Wall -Wextra -Wpedantic
+DEBUG = -std=c11 -O1 -g -Wall -Wextra -Wpedantic -fsanitize=address,undefined -fno-sanitize-recover=all
+
+all: qwen tokenizer
+
+qwen: qwen.c tokenizer.c
+	$(CC) $(CFLAGS) qwen.c -o $@ -lm -pthread
+
+tokenizer: tokenizer.c
+	$(CC) $(CFLAGS) tokenizer.c -o $@
+
+debug: qwen-debug tokenizer-debug
+
+qwen-debug: qwen.c tokenizer.c
+	$(CC) $(DEBUG) qwen.c -o $@ -lm -pthread
+
+tokenizer-debug: tokenizer.c
+	$(CC) $(DEBUG) tokenizer.c -o $@
+
+tiny-%.bin: tiny/%/model.safetensors tiny/%/config.json export.py
+	python3 export.py tiny/$* $@
+
+demo: all tiny-base.bin tiny-chat.bin
+	@tests/demo.sh
+
+test:
+	@./test_all.sh
+
+bench: all
+	@python3 tests/bench.py
+
+clean:
+	rm -f qwen tokenizer qwen-debug tokenizer-debug tiny-base.bin tiny-chat.bin
+
+.PHONY: all debug demo test bench clean

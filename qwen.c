@@ -1,0 +1,1442 @@
+/* qwen.c: Qwen1.5 inference in one plain C file.
+ *
+ * A base model and a chat model are the same program with other weights. This file runs both
+ * and shows what makes one stop and the other run on. Read it from the top:
+ *
+ *     the model      the tensors of a .bin, mapped and used where they lie
+ *     threads        a small pool that shares out the rounds of a loop
+ *     maths          widen, dot, tile, matmul, rmsnorm, rope, attend
+ *     forward        tokens in, logits out
+ *     sampler        logits in, a token out
+ *     output         text, --stop, the --watch table
+ *     generate       one turn: read the prompt, then a token at a time until a rule says stop
+ *     chat           how a conversation is framed
+ *     commands       --score, --compare, --info
+ *     command line
+ *
+ * tokenizer.c holds what comes before: the file's header, its mapping, and text <-> token ids.
+ */
+#define QWEN_C
+#include "tokenizer.c"
+
+#include <errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+static int min_int(int a, int b) { return a < b ? a : b; }
+static int max_int(int a, int b) { return a > b ? a : b; }
+
+/* ---------------------------------------------------------------------------------------------
+ * The model
+ * ------------------------------------------------------------------------------------------- */
+
+enum { BF16, INT8 };                        // Header.weight_type
+enum { GROUP = 64 };                        // columns that share one int8 scale
+
+typedef struct {
+    int rows, cols;
+    size_t row_size;                        // bytes from one row to the next
+    int type;                               // BF16 or INT8
+    const unsigned char *data;              // [rows][row_size]
+} Matrix;
+
+typedef struct {
+    const float *attention_norm;            // [dim]
+    Matrix wq, wk, wv;                      // [q_dim][dim], [kv_dim][dim], [kv_dim][dim]
+    const float *bq, *bk, *bv;              // [q_dim], [kv_dim], [kv_dim]
+    Matrix wo;                              // [dim][q_dim]
+    const float *mlp_norm;                  // [dim]
+    Matrix gate, up, down;                  // [hidden_dim][dim], [hidden_dim][dim], [dim][hidden_dim]
+} Layer;
+
+typedef struct {
+    const char *path;
+    File file;
+    Tokenizer tokenizer;
+    int dim, hidden_dim, n_layers, n_heads, n_kv_heads, head_dim, vocab_size;
+    int q_dim, kv_dim;                      // n_heads * head_dim, n_kv_heads * head_dim
+    float rms_eps;
+    double rope_theta;
+    Matrix embedding;                       // [vocab_size][dim]
+    Layer *layers;                          // [n_layers]
+    const float *norm;                      // [dim]
+    Matrix output;                          // [vocab_size][dim]; the embedding itself if tied
+} Model;
+
+/* A place in the file, moving on from tensor to tensor. It may run past the end of a file that
+ * lies about its sizes; map_model compares the two before anything is read. */
+typedef struct { const unsigned char *data; uint64_t offset; int type; } Cursor;
+
+static const unsigned char *next_tensor(Cursor *at, uint64_t size) {
+    at->offset = (at->offset + 63) / 64 * 64;
+    uint64_t begin = at->offset;
+    at->offset += size;
+    return at->data + begin;
+}
+
+static const float *next_floats(Cursor *at, int n) {
+    return (const float *)(const void *)next_tensor(at, (uint64_t)n * sizeof(float));
+}
+
+static size_t matrix_row_size(int type, int cols) {
+    if (type == BF16) return (size_t)cols * 2;
+    return (size_t)(cols + 3) / 4 * 4 + (size_t)(cols + GROUP - 1) / GROUP * sizeof(float);
+}
+
+static Matrix next_matrix(Cursor *at, int rows, int cols) {
+    Matrix m = { rows, cols, matrix_row_size(at->type, cols), at->type, NULL };
+    m.data = next_tensor(at, (uint64_t)rows * m.row_size);
+    return m;
+}
+
+static Layer next_layer(Cursor *at, const Model *m) {
+    Layer l;
+    l.attention_norm = next_floats(at, m->dim);
+    l.wq = next_matrix(at, m->q_dim, m->dim);
+    l.bq = next_floats(at, m->q_dim);
+    l.wk = next_matrix(at, m->kv_dim, m->dim);
+    l.bk = next_floats(at, m->kv_dim);
+    l.wv = next_matrix(at, m->kv_dim, m->dim);
+    l.bv = next_floats(at, m->kv_dim);
+    l.wo = next_matrix(at, m->dim, m->q_dim);
+    l.mlp_norm = next_floats(at, m->dim);
+    l.gate = next_matrix(at, m->hidden_dim, m->dim);
+    l.up = next_matrix(at, m->hidden_dim, m->dim);
+    l.down = next_matrix(at, m->dim, m->hidden_dim);
+    return l;
+}
+
+/* A size from the header, as an int small enough that no product below can wrap in 64 bits. */
+static int checked_size(const Model *m, const char *field, uint32_t value, uint32_t most) {
+    if (value < 1 || value > most)
+        die(1, "the header's %s is %u, not between 1 and %u: %s: export it again", field, value, most, m->path);
+    return (int)value;
+}
+
+/* Maps PATH and finds its tensors. Nothing is copied: the kernel reads a page when it is used. */
+static Model map_model(const char *path) {
+    Model m = { .path = path, .file = map_file(path) };
+    m.tokenizer = open_tokenizer(&m.file, path);
+    const Header *h = m.file.header;
+    m.dim = checked_size(&m, "dim", h->dim, 1 << 20);
+    m.hidden_dim = checked_size(&m, "hidden_dim", h->hidden_dim, 1 << 20);
+    m.n_layers = checked_size(&m, "n_layers", h->n_layers, 1 << 12);
+    m.n_heads = checked_size(&m, "n_heads", h->n_heads, 1 << 12);
+    m.n_kv_heads = checked_size(&m, "n_kv_heads", h->n_kv_heads, h->n_heads);
+    m.head_dim = checked_size(&m, "head_dim", h->head_dim, 1 << 12);
+    m.vocab_size = checked_size(&m, "vocab_size", h->vocab_size, 1 << 24);
+    checked_size(&m, "max_positions", h->max_positions, 1 << 24);
+    checked_size(&m, "n_eos", h->n_eos, 8);
+    m.q_dim = m.n_heads * m.head_dim;
+    m.kv_dim = m.n_kv_heads * m.head_dim;
+    m.rms_eps = h->rms_eps;
+    m.rope_theta = h->rope_theta;
+
+    bool sane = m.head_dim % 2 == 0 && m.n_heads % m.n_kv_heads == 0
+        && h->tied <= 1 && h->kind <= 1 && h->chatml <= 1 && h->do_sample <= 1
+        && ((h->weight_type == BF16 && h->group_size == 0) || (h->weight_type == INT8 && h->group_size == GROUP))
+        && h->rms_eps >= 0 && h->rms_eps < 1 && h->rope_theta > 0 && isfinite(h->rope_theta)
+        && h->temperature >= 0 && isfinite(h->temperature) && h->top_k <= INT32_MAX
+        && h->top_p >= 0 && h->top_p <= 1 && h->repetition_penalty > 0 && isfinite(h->repetition_penalty)
+        && h->im_start < h->vocab_size && h->im_end < h->vocab_size && h->endoftext < h->vocab_size
+        && h->system_size <= sizeof h->system && memchr(h->name, 0, sizeof h->name);
+    for (uint32_t i = 0; sane && i < h->n_eos; i++) sane = h->eos[i] < h->vocab_size;
+    if (!sane) die(1, "the header contradicts itself: %s: export it again", path);
+
+    Cursor at = { m.file.data, h->weights_offset, (int)h->weight_type };
+    m.layers = allocate((size_t)m.n_layers, sizeof(Layer));
+    m.embedding = next_matrix(&at, m.vocab_size, m.dim);
+    for (int i = 0; i < m.n_layers; i++) m.layers[i] = next_layer(&at, &m);
+    m.norm = next_floats(&at, m.dim);
+    m.output = h->tied ? m.embedding : next_matrix(&at, m.vocab_size, m.dim);
+    if (at.offset != m.file.size)
+        die(1, "the weights take %llu bytes by the header, the file ends at %llu: %s: export it again",
+            (unsigned long long)at.offset, (unsigned long long)m.file.size, path);
+    return m;
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * Threads
+ * ------------------------------------------------------------------------------------------- */
+
+/* One round of a loop: item is the loop's variable, thread says whose scratch memory to use. */
+typedef void Task(void *argument, int item, int thread);
+
+typedef struct {
+    int n_threads;
+    Task *task;                             // what the threads do now, written before job changes
+    void *argument;
+    int n_items;
+    atomic_uint job;                        // goes up when there is something to do
+    atomic_uint next;                       // the next item nobody has taken
+    atomic_uint busy;                       // threads that have not finished this job
+    atomic_uint sleepers;
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+} Pool;
+
+/* Returns once *word is not value any more. A forward pass has some 170 jobs per token, a few
+ * microseconds apart, so a thread looks for a while before it goes to sleep. */
+static void wait_while(Pool *pool, atomic_uint *word, unsigned value) {
+    for (int i = 0; i < 20000; i++)
+        if (atomic_load_explicit(word, memory_order_acquire) != value) return;
+    pthread_mutex_lock(&pool->mutex);
+    atomic_fetch_add(&pool->sleepers, 1);
+    while (atomic_load(word) == value) pthread_cond_wait(&pool->wake, &pool->mutex);
+    atomic_fetch_sub(&pool->sleepers, 1);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+/* Called after a word was changed: the order (change, then look for sleepers) and wait_while's
+ * (count oneself, then look at the word) leave no gap to fall asleep in. */
+static void wake_sleepers(Pool *pool) {
+    if (!atomic_load(&pool->sleepers)) return;
+    pthread_mutex_lock(&pool->mutex);
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+static void take_items(Pool *pool, int thread) {
+    int item;
+    while ((item = (int)atomic_fetch_add(&pool->next, 1)) < pool->n_items)
+        pool->task(pool->argument, item, thread);
+}
+
+typedef struct { Pool *pool; int thread; } Worker;
+
+static void *work(void *argument) {
+    Worker *worker = argument;
+    Pool *pool = worker->pool;
+    for (unsigned job = 0;; job++) {
+        wait_while(pool, &pool->job, job);
+        take_items(pool, worker->thread);
+        if (atomic_fetch_sub(&pool->busy, 1) == 1) wake_sleepers(pool);
+    }
+    return NULL;
+}
+
+static Pool *start_pool(int n_threads) {
+    Pool *pool = allocate(1, sizeof *pool);
+    Worker *workers = allocate((size_t)n_threads, sizeof *workers);
+    pool->n_threads = n_threads;
+    if (pthread_mutex_init(&pool->mutex, NULL) || pthread_cond_init(&pool->wake, NULL))
+        die(1, "no mutex for the threads: -t: try -t 1");
+    for (int i = 1; i < n_threads; i++) {
+        pthread_t id;
+        workers[i] = (Worker){ pool, i };
+        if (pthread_create(&id, NULL, work, &workers[i]) || pthread_detach(id))
+            die(1, "thread %d of %d cannot be started: -t: ask for fewer", i + 1, n_threads);
+    }
+    return pool;
+}
+
+/* for (item = 0; item < n_items; item++) task(argument, item, thread), shared out among the
+ * threads. Which thread takes an item never changes what is computed for it. Threads cost about
+ * a microsecond: work, in multiply-adds, says whether that is worth it. */
+static void parallel(Pool *pool, int n_items, double work_size, Task *task, void *argument) {
+    if (pool->n_threads == 1 || n_items == 1 || work_size < 100e3) {
+        for (int item = 0; item < n_items; item++) task(argument, item, 0);
+        return;
+    }
+    pool->task = task;
+    pool->argument = argument;
+    pool->n_items = n_items;
+    atomic_store(&pool->next, 0);
+    atomic_store(&pool->busy, (unsigned)pool->n_threads - 1);
+    atomic_fetch_add(&pool->job, 1);
+    wake_sleepers(pool);
+    take_items(pool, 0);
+    for (unsigned left; (left = atomic_load(&pool->busy)) > 0; ) wait_while(pool, &pool->busy, left);
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * A run: one model, its threads, its KV cache
+ * ------------------------------------------------------------------------------------------- */
+
+enum {
+    BATCH = 256,                            // tokens that go through the layers together, at most
+    LANES = 32, ROWS = 8,                   // the tile: 8 weight rows by 32 tokens
+    FEW = 8                                 // below so many tokens the plain loops are faster
+};
+
+typedef struct {
+    const Model *model;
+    Pool *pool;
+    int context;                            // positions the cache has room for
+    int position;                           // positions filled
+    float *keys, *values;                   // [n_layers][context][kv_dim]
+    float *x, *normed;                      // [BATCH][dim]  residual stream; its norm
+    float *q, *attended;                    // [BATCH][q_dim]
+    float *gate, *up;                       // [BATCH][hidden_dim]
+    float *cosine, *sine;                   // [BATCH][head_dim / 2]
+    float *logits;                          // [BATCH][vocab_size]
+    float *packed;                          // [BATCH / LANES][columns][LANES]
+    float *scratch;                         // [n_threads][scratch_size]
+    size_t scratch_size;
+} Run;
+
+/* Zeroed memory for count * size floats that costs nothing until it is touched: a cache for
+ * 32,768 positions of the 1.8B shape is 12.9 GB, and a short chat fills a hundredth of it. */
+static float *reserve(uint64_t count, uint64_t size) {
+    uint64_t bytes = count * size * sizeof(float);
+    void *memory = MAP_FAILED;
+    if (size == 0 || count <= (uint64_t)PTRDIFF_MAX / sizeof(float) / size)
+        memory = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) die(1, "no address space for %.1f GB of cache and activations: -c: ask for a smaller context", (double)count * (double)size * 4e-9);
+    return memory;
+}
+
+static Run new_run(const Model *m, Pool *pool, int context) {
+    Run r = { .model = m, .pool = pool, .context = context };
+    uint64_t columns = (uint64_t)max_int(m->q_dim, max_int(m->dim, m->hidden_dim));
+    uint64_t cache = (uint64_t)m->n_layers * (uint64_t)context + ROWS;     // a tile may look past the end
+    r.keys = reserve(cache, (uint64_t)m->kv_dim);
+    r.values = reserve(cache, (uint64_t)m->kv_dim);
+    r.x = reserve(BATCH, (uint64_t)m->dim);
+    r.normed = reserve(BATCH, (uint64_t)m->dim);
+    r.q = reserve(BATCH, (uint64_t)m->q_dim);
+    r.attended = reserve(BATCH, (uint64_t)m->q_dim);
+    r.gate = reserve(BATCH, (uint64_t)m->hidden_dim);
+    r.up = reserve(BATCH, (uint64_t)m->hidden_dim);
+    r.cosine = reserve(BATCH, (uint64_t)m->head_dim);
+    r.sine = reserve(BATCH, (uint64_t)m->head_dim);
+    r.logits = reserve(BATCH, (uint64_t)m->vocab_size);
+    r.packed = reserve(BATCH, columns);
+    r.scratch_size = (size_t)max_int(ROWS * (int)columns, (context + ROWS + m->head_dim) * LANES);
+    r.scratch = reserve((uint64_t)pool->n_threads, r.scratch_size);
+    return r;
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * Maths
+ * ------------------------------------------------------------------------------------------- */
+
+/* out[cols] = row `row` of a matrix, as floats. Whatever the weights are stored as, from here on
+ * there are only floats. A bf16 is a float whose low 16 bits are missing. */
+static void widen(float *restrict out, const Matrix *m, int row) {
+    const unsigned char *data = m->data + (size_t)row * m->row_size;
+    if (m->type == BF16) {
+        const uint16_t *high = (const uint16_t *)(const void *)data;
+        for (int i = 0; i < m->cols; i++) {
+            uint32_t bits = (uint32_t)high[i] << 16;
+            memcpy(&out[i], &bits, sizeof bits);
+        }
+    } else {
+        const int8_t *q = (const int8_t *)(const void *)data;
+        const float *scale = (const float *)(const void *)(data + (m->cols + 3) / 4 * 4);
+        for (int i = 0; i < m->cols; i++) out[i] = (float)q[i] * scale[i / GROUP];
+    }
+}
+
+/* a · b. A compiler may not reorder a sum of floats, so the order that vectorises is written
+ * out: 32 sums side by side, added up at the end. */
+static float dot(const float *a, const float *b, int n) {
+    float sums[32] = { 0 }, sum = 0;
+    int i = 0;
+    for (; i + 32 <= n; i += 32)
+        for (int lane = 0; lane < 32; lane++) sums[lane] += a[i + lane] * b[i + lane];
+    for (; i < n; i++) sum += a[i] * b[i];
+    for (int width = 16; width > 0; width /= 2)
+        for (int lane = 0; lane < width; lane++) sums[lane] += sums[lane + width];
+    return sum + sums[0];
+}
+
+/* out[ROWS][LANES] = a[ROWS][n] · x[n][LANES], where a's element (row, k) is
+ * a[row * row_stride + k * column_stride]. */
+static void tile(float *restrict out, const float *restrict a, size_t row_stride, size_t column_stride,
+                 const float *restrict x, int n) {
+    float sums[ROWS][LANES] = { { 0 } };
+    for (int k = 0; k < n; k++)
+        for (int row = 0; row < ROWS; row++)
+            for (int lane = 0; lane < LANES; lane++)
+                sums[row][lane] += a[(size_t)row * row_stride + (size_t)k * column_stride] * x[(size_t)k * LANES + lane];
+    memcpy(out, sums, sizeof sums);
+}
+
+/* e^x = 2^whole * e^rest with |rest| <= ln(2) / 2, in operations that vectorise. */
+static inline float exponential(float x) {
+    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    float whole = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
+    float r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    float p = 1.0f + r * (1.0f + r * (0.5f + r * (0.166666657f + r * (0.0416657962f + r * (8.33345205e-3f + r * 1.39353172e-3f)))));
+    int32_t bits;
+    memcpy(&bits, &p, sizeof bits);
+    bits += (int32_t)whole * (1 << 23);
+    memcpy(&p, &bits, sizeof p);
+    return p;
+}
+
+typedef struct { Run *run; float *out; const float *x; int n; const Matrix *w; const float *bias; } Product;
+
+enum { ROW_BLOCK = 32 };                    // rows that a thread takes at a time
+
+/* The plain loop: a row of weights, widened once, times each token. */
+static void multiply_rows(void *argument, int item, int thread) {
+    const Product *p = argument;
+    float *weights = p->run->scratch + (size_t)thread * p->run->scratch_size;
+    int end = min_int((item + 1) * ROW_BLOCK, p->w->rows);
+    for (int row = item * ROW_BLOCK; row < end; row++) {
+        widen(weights, p->w, row);
+        for (int t = 0; t < p->n; t++)
+            p->out[(size_t)t * p->w->rows + row]
+                = dot(weights, p->x + (size_t)t * p->w->cols, p->w->cols) + (p->bias ? p->bias[row] : 0);
+    }
+}
+
+/* The same for many tokens: ROWS rows at a time times LANES tokens at a time. */
+static void multiply_tiles(void *argument, int item, int thread) {
+    const Product *p = argument;
+    int cols = p->w->cols, rows = p->w->rows, end = min_int((item + 1) * ROW_BLOCK, rows);
+    float *weights = p->run->scratch + (size_t)thread * p->run->scratch_size;      // [ROWS][cols]
+    float sums[ROWS * LANES];
+    for (int row = item * ROW_BLOCK; row < end; row += ROWS) {
+        int n_rows = min_int(ROWS, end - row);
+        for (int i = 0; i < n_rows; i++) widen(weights + (size_t)i * cols, p->w, row + i);
+        for (int t = 0; t < p->n; t += LANES) {
+            tile(sums, weights, (size_t)cols, 1, p->run->packed + (size_t)t * cols, cols);
+            for (int lane = 0; lane < min_int(LANES, p->n - t); lane++)
+                for (int i = 0; i < n_rows; i++)
+                    p->out[(size_t)(t + lane) * rows + row + i] = sums[i * LANES + lane] + (p->bias ? p->bias[row + i] : 0);
+        }
+    }
+}
+
+/* packed[n / LANES][cols][LANES] = x[n][cols], the missing tokens of the last tile being zero. */
+static void pack(float *packed, const float *x, int n, int cols) {
+    for (int t = 0; t < n; t += LANES, packed += (size_t)cols * LANES)
+        for (int lane = 0; lane < LANES; lane++)
+            for (int k = 0; k < cols; k++)
+                packed[(size_t)k * LANES + lane] = t + lane < n ? x[(size_t)(t + lane) * cols + k] : 0;
+}
+
+/* out[n][rows] = x[n][cols] · w[rows][cols]^T + bias[rows]; bias may be NULL. */
+static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias) {
+    Product p = { r, out, x, n, w, bias };
+    if (n >= FEW) pack(r->packed, x, n, w->cols);
+    parallel(r->pool, (w->rows + ROW_BLOCK - 1) / ROW_BLOCK, (double)w->rows * w->cols * n,
+             n < FEW ? multiply_rows : multiply_tiles, &p);
+}
+
+/* RMSNorm (Zhang & Sennrich 2019): out[dim] = x / rms(x) * weight. */
+static void rmsnorm(float *out, const float *x, const float *weight, int dim, float eps) {
+    float scale = 1.0f / sqrtf(dot(x, x, dim) / (float)dim + eps);
+    for (int i = 0; i < dim; i++) out[i] = weight[i] * (x[i] * scale);
+}
+
+static void rmsnorm_batch(const Run *r, const float *weight, int n) {
+    int dim = r->model->dim;
+    for (int t = 0; t < n; t++) rmsnorm(r->normed + (size_t)t * dim, r->x + (size_t)t * dim, weight, dim, r->model->rms_eps);
+}
+
+/* RoPE (Su et al. 2021): pair i of a head turns by position * theta^(-2i / head_dim). As in the
+ * reference implementation a pair is (i, i + head_dim / 2), and the angle is a float. */
+static void rope_angles(Run *r, int n) {
+    int half = r->model->head_dim / 2;
+    for (int i = 0; i < half; i++) {
+        float frequency = 1.0f / (float)pow(r->model->rope_theta, (double)((float)(2 * i) / (float)r->model->head_dim));
+        for (int t = 0; t < n; t++) {
+            float angle = (float)(r->position + t) * frequency;
+            r->cosine[t * half + i] = cosf(angle);
+            r->sine[t * half + i] = sinf(angle);
+        }
+    }
+}
+
+/* Turns x[n][n_heads][head_dim] in place. */
+static void rope(const Run *r, float *x, int n, int n_heads) {
+    int half = r->model->head_dim / 2;
+    for (int t = 0; t < n; t++)
+        for (int head = 0; head < n_heads; head++, x += 2 * half)
+            for (int i = 0; i < half; i++) {
+                float c = r->cosine[t * half + i], s = r->sine[t * half + i], a = x[i], b = x[i + half];
+                x[i] = a * c - b * s;
+                x[i + half] = b * c + a * s;
+            }
+}
+
+typedef struct { Run *run; int n; const float *keys, *values; } Attention;     // one layer's [context][kv_dim]
+
+/* Attention of one head for a few tokens: scores against all keys so far, softmax, and the
+ * values' mean by these weights. Several query heads share a key head (GQA: Ainslie et al. 2023). */
+static void attend_head(void *argument, int head, int thread) {
+    const Attention *a = argument;
+    const Run *r = a->run;
+    const Model *m = r->model;
+    int head_dim = m->head_dim, kv_offset = head / (m->n_heads / m->n_kv_heads) * head_dim;
+    float *scores = r->scratch + (size_t)thread * r->scratch_size;                  // [position + 1]
+    for (int t = 0; t < a->n; t++) {
+        const float *q = r->q + (size_t)t * m->q_dim + head * head_dim;
+        float *out = r->attended + (size_t)t * m->q_dim + head * head_dim;
+        int n_keys = r->position + t + 1;                                          // the causal mask
+        float most = -INFINITY, sum = 0;
+        for (int k = 0; k < n_keys; k++) {
+            scores[k] = dot(q, a->keys + (size_t)k * m->kv_dim + kv_offset, head_dim) / sqrtf((float)head_dim);
+            if (scores[k] > most) most = scores[k];
+        }
+        for (int k = 0; k < n_keys; k++) scores[k] = exponential(scores[k] - most);
+        for (int k = 0; k < n_keys; k++) sum += scores[k];
+        memset(out, 0, (size_t)head_dim * sizeof *out);
+        for (int k = 0; k < n_keys; k++) {
+            const float *v = a->values + (size_t)k * m->kv_dim + kv_offset;
+            for (int i = 0; i < head_dim; i++) out[i] += scores[k] / sum * v[i];
+        }
+    }
+}
+
+/* The same for many tokens: LANES queries of one head side by side, with the tile of matmul. */
+static void attend_tile(void *argument, int item, int thread) {
+    const Attention *a = argument;
+    const Run *r = a->run;
+    const Model *m = r->model;
+    int head_dim = m->head_dim, head = item % m->n_heads, first = item / m->n_heads * LANES;
+    int n_queries = min_int(LANES, a->n - first), n_keys = r->position + first + n_queries;
+    int kv_offset = head / (m->n_heads / m->n_kv_heads) * head_dim;
+    float *q = r->scratch + (size_t)thread * r->scratch_size;                       // [head_dim][LANES]
+    float *scores = q + (size_t)head_dim * LANES;                                   // [n_keys][LANES]
+    float most[LANES], sum[LANES] = { 0 }, out[ROWS * LANES];
+
+    for (int i = 0; i < head_dim; i++)
+        for (int lane = 0; lane < LANES; lane++)
+            q[i * LANES + lane] = lane < n_queries
+                ? r->q[(size_t)(first + lane) * m->q_dim + head * head_dim + i] / sqrtf((float)head_dim) : 0;
+    for (int k = 0; k < n_keys; k += ROWS)
+        tile(scores + (size_t)k * LANES, a->keys + (size_t)k * m->kv_dim + kv_offset, (size_t)m->kv_dim, 1, q, head_dim);
+    for (int k = r->position + first + 1; k < n_keys; k++)                          // the causal mask
+        for (int lane = 0; lane < k - r->position - first; lane++) scores[(size_t)k * LANES + lane] = -INFINITY;
+
+    for (int lane = 0; lane < LANES; lane++) most[lane] = -INFINITY;
+    for (int k = 0; k < n_keys; k++)
+        for (int lane = 0; lane < LANES; lane++)
+            most[lane] = scores[(size_t)k * LANES + lane] > most[lane] ? scores[(size_t)k * LANES + lane] : most[lane];
+    for (int k = 0; k < n_keys; k++)
+        for (int lane = 0; lane < LANES; lane++) {
+            float e = exponential(scores[(size_t)k * LANES + lane] - most[lane]);
+            scores[(size_t)k * LANES + lane] = e;
+            sum[lane] += e;
+        }
+    for (int i = 0; i < head_dim; i += ROWS) {
+        tile(out, a->values + kv_offset + i, 1, (size_t)m->kv_dim, scores, n_keys);
+        for (int lane = 0; lane < n_queries; lane++)
+            for (int row = 0; row < min_int(ROWS, head_dim - i); row++)
+                r->attended[(size_t)(first + lane) * m->q_dim + head * head_dim + i + row] = out[row * LANES + lane] / sum[lane];
+    }
+}
+
+static void attend(Run *r, int layer, int n) {
+    const Model *m = r->model;
+    size_t offset = (size_t)layer * r->context * m->kv_dim;
+    Attention a = { r, n, r->keys + offset, r->values + offset };
+    double work_size = 2.0 * n * (r->position + n) * m->q_dim;
+    if (n < FEW) parallel(r->pool, m->n_heads, work_size, attend_head, &a);
+    else parallel(r->pool, m->n_heads * ((n + LANES - 1) / LANES), work_size, attend_tile, &a);
+}
+
+/* SwiGLU (Shazeer 2020): gate[i] = silu(gate[i]) * up[i], with silu(g) = g / (1 + e^-g). */
+static void swiglu(float *gate, const float *up, size_t n) {
+    for (size_t i = 0; i < n; i++) gate[i] = gate[i] / (1.0f + exponential(-gate[i])) * up[i];
+}
+
+static void add(float *x, const float *y, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] += y[i];
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * Forward
+ * ------------------------------------------------------------------------------------------- */
+
+/* Reads ids[n], 1 <= n <= BATCH, at the next n positions of the cache, and returns
+ * logits[n_logits][vocab_size] for the last n_logits of them: what may come after each. */
+static const float *forward(Run *r, const int *ids, int n, int n_logits) {
+    const Model *m = r->model;
+    size_t batch = (size_t)n * m->dim;
+    for (int t = 0; t < n; t++) widen(r->x + (size_t)t * m->dim, &m->embedding, ids[t]);
+    rope_angles(r, n);
+
+    for (int layer = 0; layer < m->n_layers; layer++) {
+        const Layer *l = &m->layers[layer];
+        size_t slot = ((size_t)layer * r->context + r->position) * m->kv_dim;
+        float *k = r->keys + slot, *v = r->values + slot;               // the cache is written here
+
+        rmsnorm_batch(r, l->attention_norm, n);
+        matmul(r, r->q, r->normed, n, &l->wq, l->bq);
+        matmul(r, k, r->normed, n, &l->wk, l->bk);
+        matmul(r, v, r->normed, n, &l->wv, l->bv);
+        rope(r, r->q, n, m->n_heads);
+        rope(r, k, n, m->n_kv_heads);           // a key's angle is its own position's: turned once, it serves every later query
+        attend(r, layer, n);
+        matmul(r, r->normed, r->attended, n, &l->wo, NULL);
+        add(r->x, r->normed, batch);
+
+        rmsnorm_batch(r, l->mlp_norm, n);
+        matmul(r, r->gate, r->normed, n, &l->gate, NULL);
+        matmul(r, r->up, r->normed, n, &l->up, NULL);
+        swiglu(r->gate, r->up, (size_t)n * m->hidden_dim);
+        matmul(r, r->normed, r->gate, n, &l->down, NULL);
+        add(r->x, r->normed, batch);
+    }
+    r->position += n;
+    if (n_logits == 0) return NULL;
+    rmsnorm_batch(r, m->norm, n);
+    matmul(r, r->logits, r->normed + (size_t)(n - n_logits) * m->dim, n_logits, &m->output, NULL);
+    return r->logits;
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * Sampler
+ * ------------------------------------------------------------------------------------------- */
+
+typedef struct { float logit; int id; } Candidate;
+
+typedef struct {
+    bool greedy;
+    float temperature, top_p, penalty;
+    int top_k;                              // 0: off
+    uint64_t random;                        // the generator's state
+    Candidate *candidates;                  // [vocab_size]
+    bool *seen;                             // [vocab_size], all false between calls
+} Sampler;
+
+/* A number in [0, 1): splitmix64 (Steele, Lea & Flood 2014), its upper 53 bits. */
+static double random_uniform(uint64_t *state) {
+    uint64_t z = *state += 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return (double)((z ^ (z >> 31)) >> 11) * 0x1p-53;
+}
+
+/* Makes c[at] no less likely than what is below it, in the heap c[n]. */
+static void sift_down(Candidate *c, int n, int at) {
+    for (int child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && c[child + 1].logit > c[child].logit) child++;
+        if (!(c[child].logit > c[at].logit)) return;
+        Candidate swap = c[at];
+        c[at] = c[child];
+        c[child] = swap;
+    }
+}
+
+/* Moves the most likely of the heap c[n] to its end. */
+static void pop(Candidate *c, int n) {
+    Candidate swap = c[0];
+    c[0] = c[n - 1];
+    c[n - 1] = swap;
+    sift_down(c, n - 1, 0);
+}
+
+/* The repetition penalty (Keskar et al. 2019): once per distinct id of the history. */
+static void penalise(Sampler *s, const Ids *history) {
+    for (size_t i = 0; i < history->n; i++) {
+        Candidate *c = &s->candidates[history->id[i]];
+        if (s->seen[c->id]) continue;
+        s->seen[c->id] = true;
+        c->logit = c->logit < 0 ? c->logit * s->penalty : c->logit / s->penalty;
+    }
+    for (size_t i = 0; i < history->n; i++) s->seen[history->id[i]] = false;
+}
+
+/* Chooses the next token from logits[n], with transformers' order: repetition penalty,
+ * temperature, top-k (ties at the k-th place all stay), top-p (Holtzman et al. 2020).
+ * The candidates are a heap whose most likely are popped, as many as top-k and top-p ask for:
+ * the i-th most likely then stands at c[n - 1 - i]. */
+static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
+    Candidate *c = s->candidates;
+    int best = 0, kept = 0;
+    for (int i = 0; i < n; i++) c[i] = (Candidate){ logits[i], i };
+    penalise(s, history);
+    for (int i = 0; i < n; i++) if (c[i].logit > c[best].logit) best = i;
+    if (s->greedy) return best;
+
+    double most = c[best].logit / s->temperature, mass = 0;
+    for (int i = 0; i < n; i++) c[i].logit /= s->temperature;
+    bool top_k = s->top_k > 0 && s->top_k < n, top_p = s->top_p < 1;
+    if (top_k || top_p) for (int i = n / 2; i >= 0; i--) sift_down(c, n, i);
+    if (top_k) while (kept < n && (kept < s->top_k || c[0].logit == c[n - kept].logit)) pop(c, n - kept++);
+
+    int popped = kept;
+    if (!top_k) kept = n;
+    for (int i = n - kept; i < n; i++) mass += exp(c[i].logit - most);
+    if (top_p) {
+        double enough = s->top_p * mass;
+        int i = 0;
+        for (mass = 0; i < kept && (i == 0 || mass < enough); i++) {
+            if (i == popped) pop(c, n - popped++);
+            mass += exp(c[n - 1 - i].logit - most);
+        }
+        kept = i;
+    }
+    double left = random_uniform(&s->random) * mass;
+    for (int i = n - 1; i > n - kept; i--)
+        if ((left -= exp(c[i].logit - most)) < 0) return c[i].id;
+    return c[n - kept].id;
+}
+
+/* log(sum(e^logits[i])): logits[i] minus this is the log of token i's probability. */
+static double log_sum_exp(const float *logits, int n) {
+    float most = logits[0];
+    double sum = 0;
+    for (int i = 1; i < n; i++) if (logits[i] > most) most = logits[i];
+    for (int i = 0; i < n; i++) sum += exp((double)(logits[i] - most));
+    return most + log(sum);
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * Output
+ * ------------------------------------------------------------------------------------------- */
+
+typedef struct { char *data; size_t n, capacity; } Text;
+
+static void push_bytes(Text *text, const void *bytes, size_t n) {
+    if (n > text->capacity - text->n) {
+        if (n > SIZE_MAX / 4 - text->n) die(1, "out of memory for text");
+        text->capacity = 2 * (text->n + n);
+        text->data = realloc(text->data, text->capacity);
+        if (!text->data) die(1, "out of memory for text");
+    }
+    if (n > 0) memcpy(text->data + text->n, bytes, n);
+    text->n += n;
+}
+
+/* How text is shown to a person: as it flows (newlines and tabs are), on one line, or as a token
+ * in a table, where a space must be seen. */
+typedef enum { FLOWING, ONE_LINE, TOKEN } Style;
+
+/* Prints s[n], at most so many columns of it, and returns the columns used. What a terminal would
+ * obey (escape sequences, the bell) and what is no text is shown as \xHH, never sent. */
+static int print_visible(const Tokenizer *t, FILE *out, const char *s, size_t n, Style style, int columns) {
+    int used = 0;
+    for (size_t i = 0; i < n; ) {
+        char hex[32] = "";
+        uint32_t c;
+        Utf8 kind = UTF8_VALID;
+        size_t size = utf8_decode((const unsigned char *)s + i, n - i, &c, &kind);
+        int width = char_columns(t, c);
+        const char *symbol = hex;
+        bool control = c < 32 || (c >= 127 && c < 160);
+        if (c == '\n' && style != FLOWING) symbol = "⏎", width = 1;
+        else if (c == ' ' && style == TOKEN) symbol = "␣", width = 1;
+        else if ((c == '\n' || c == '\t') && style == FLOWING) symbol = NULL;
+        else if (control || kind != UTF8_VALID) {
+            width = 0;
+            for (size_t k = 0; k < size; k++) width += sprintf(hex + width, "\\x%02x", (unsigned char)s[i + k]);
+        } else symbol = NULL;
+        if (used + width > columns - (i + size < n)) { fputs("…", out); return used + 1; }
+        if (symbol) fputs(symbol, out);
+        else fwrite(s + i, 1, size, out);
+        used += width;
+        i += size;
+    }
+    return used;
+}
+
+/* The texts of a flag that may be given several times. */
+typedef struct { const char **text; int n; } Texts;
+
+/* Where generated text goes. What might become a --stop text is held back until it is clear that
+ * it does not; on a terminal, so is a character whose last bytes have not come yet. */
+typedef struct {
+    const Tokenizer *tokenizer;
+    bool silent;                            // a table is printed instead, or nothing
+    bool terminal;
+    Texts stops;                            // --stop
+    Text held;
+    char last;                              // the last byte printed
+} Output;
+
+/* Standard output that was closed early (`| head -1`) is a quiet end, a full disk an error. */
+static void flush_output(void) {
+    if (fflush(stdout) == 0 && !ferror(stdout)) return;
+    if (errno == EPIPE) exit(0);
+    die(1, "cannot write: standard output: %s", strerror(errno));
+}
+
+static void release(Output *out, size_t n) {
+    if (n == 0) return;
+    if (!out->silent) {
+        if (out->terminal) print_visible(out->tokenizer, stdout, out->held.data, n, FLOWING, INT_MAX);
+        else fwrite(out->held.data, 1, n, stdout);
+        flush_output();
+        out->last = out->held.data[n - 1];
+    }
+    memmove(out->held.data, out->held.data + n, out->held.n - n);
+    out->held.n -= n;
+}
+
+/* Where the text s[n] is, or may be about to begin, in held; held->n if nowhere. */
+static size_t find_text(const Text *held, const char *s, size_t n) {
+    size_t at = 0;
+    while (at < held->n && memcmp(held->data + at, s, n < held->n - at ? n : held->n - at) != 0) at++;
+    return at;
+}
+
+/* Takes the next bytes of the output. Returns the --stop text that they complete, or NULL. */
+static const char *write_output(Output *out, const void *bytes, size_t n) {
+    const char *found = NULL;
+    push_bytes(&out->held, bytes, n);
+    size_t sure = out->held.n;
+    for (int i = 0; i < out->stops.n; i++) {
+        size_t length = strlen(out->stops.text[i]), at = find_text(&out->held, out->stops.text[i], length);
+        bool whole = at + length <= out->held.n;
+        if (whole ? !found || at < sure : !found && at < sure) sure = at;
+        if (whole && at == sure) found = out->stops.text[i];
+    }
+    if (found) out->held.n = sure;
+    else if (out->terminal) sure -= min_int((int)sure, utf8_incomplete((const unsigned char *)out->held.data, sure));
+    release(out, sure);
+    return found;
+}
+
+/* The end of a turn: what was held back is text after all. */
+static void end_output(Output *out) {
+    release(out, out->held.n);
+    if (out->terminal && !out->silent && out->last != '\n' && out->last != 0) { putchar('\n'); flush_output(); }
+    out->last = 0;
+}
+
+/* The table of --watch and --score: a token, its probability, and those of the two stop tokens at
+ * the same place. Aligned with a bar for people, tab-separated for programs. p < 0: no probability. */
+static void print_row(const Output *out, int n, int id, double p, double p_im_end, double p_endoftext) {
+    size_t size;
+    const char *piece = (const char *)token_bytes(out->tokenizer, id, &size);
+    if (!out->terminal) {
+        if (n == 1) puts("n\tid\tpiece\tp\tp_im_end\tp_endoftext");
+        printf("%d\t%d\t", n, id);
+        write_piece(out->tokenizer, stdout, (const unsigned char *)piece, size);
+        if (p < 0) puts("\t-\t-\t-");
+        else printf("\t%.6g\t%.6g\t%.6g\n", p, p_im_end, p_endoftext);
+    } else {
+        if (n == 1) printf("   n      id  token                    p   P(<|im_end|>)                              P(<|endoftext|>)\n");
+        printf("%4d  %6d  ", n, id);
+        int used = print_visible(out->tokenizer, stdout, piece, size, TOKEN, 18);
+        if (p < 0) printf("%*s     -\n", 18 - used, "");
+        else {
+            int full = (int)(p_im_end * 30 + 0.5);
+            printf("%*s  %6.4f          %6.4f  %s", 18 - used, "", p, p_im_end, p_im_end >= 0.5 ? "\033[1;32m" : "");
+            for (int i = 0; i < 30; i++) fputs(i < full ? "█" : "·", stdout);
+            printf("%s       %6.4f\n", p_im_end >= 0.5 ? "\033[0m" : "", p_endoftext);
+        }
+    }
+    flush_output();
+}
+
+/* A file under its final name only once it is whole. The name is global for the exits' sake. */
+static char *unfinished;
+
+static void remove_unfinished(void) { if (unfinished) unlink(unfinished); }
+
+static FILE *create_file(const char *path) {
+    size_t size = strlen(path) + 5;
+    char *name = allocate(size, 1);
+    snprintf(name, size, "%s.tmp", path);
+    FILE *file = fopen(name, "wb");
+    if (!file) die(1, "cannot create: %s: %s", name, strerror(errno));
+    unfinished = name;
+    return file;
+}
+
+static void finish_file(FILE *file, const char *path) {
+    bool failed = fflush(file) != 0 || ferror(file);
+    if (fclose(file) != 0 || failed || rename(unfinished, path) != 0)
+        die(1, "cannot write: %s: %s", path, strerror(errno));
+    unfinished = NULL;
+}
+
+static void write_floats(FILE *file, const float *data, size_t n, const char *path) {
+    if (fwrite(data, sizeof *data, n, file) != n) die(1, "cannot write: %s: %s", path, strerror(errno));
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * Generate
+ * ------------------------------------------------------------------------------------------- */
+
+#define UNSET UINT64_MAX
+
+/* What the command line asks for; NULL, UNSET or NAN where it says nothing. */
+typedef struct {
+    const char *model, *compare, *ids, *system, *mode, *logits;
+    Texts prompts, stops;
+    uint64_t max_tokens, context, threads, top_k, seed;
+    double temperature, top_p, penalty;
+    bool greedy, ignore_stop, watch, score, info, help;
+} Options;
+
+/* A conversation, or a text being continued. history holds every id so far; the cache holds the
+ * first run.position of them, the rest is read by the next turn. */
+typedef struct {
+    const Options *options;
+    const Model *model;
+    bool chat;                              // how prompts are framed, where generation ends
+    int max_tokens;
+    Run run;
+    Sampler sampler;
+    Ids history;
+    Output output;
+    FILE *logits;                           // --logits, or NULL
+    float *p_im_end;                        // [max_tokens] of this turn: P(<|im_end|>) at each new token
+} Session;
+
+typedef enum { STOP_TOKEN, STOP_TEXT, TOKEN_LIMIT, CONTEXT_FULL, INTERRUPTED } Reason;
+
+typedef struct {
+    Reason reason;
+    const char *text;                       // STOP_TEXT: which
+    int id;                                 // STOP_TOKEN: which
+    int n_prompt, n_new;
+    double prompt_seconds, new_seconds;
+} Turn;
+
+static volatile sig_atomic_t interrupted;
+
+/* The first Ctrl-C ends the turn, a second one the program. */
+static void on_interrupt(int signal_number) {
+    (void)signal_number;
+    if (interrupted) {
+        remove_unfinished();
+        _exit(130);
+    }
+    interrupted = 1;
+}
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+/* A line on a terminal that the next one overwrites; done == total erases it. */
+static void progress(const char *what, int done, int total, double since) {
+    if (!isatty(2)) return;
+    if (done == total) fputs("\r\033[K", stderr);
+    else fprintf(stderr, "\r\033[K%s: %d of %d tokens, %.0f tok/s", what, done, total, done / (seconds() - since));
+}
+
+/* Does this token end the turn? */
+static bool is_stop(const Session *s, int id) {
+    const Header *h = s->model->file.header;
+    if (s->chat) return id == (int)h->im_end || id == (int)h->endoftext;
+    for (uint32_t i = 0; i < h->n_eos; i++) if (id == (int)h->eos[i]) return true;
+    return false;
+}
+
+/* Reads the part of the history that the cache does not have. Returns the logits after its last
+ * token, or NULL if interrupted. */
+static const float *read_history(Session *s) {
+    Run *run = &s->run;
+    const float *logits = NULL;
+    double start = seconds();
+    int begin = run->position, total = (int)s->history.n - begin;
+    if (s->history.n > (size_t)run->context)
+        die(1, "the prompt is %zu tokens, the context has room for %d: -p: make it shorter, or raise -c", s->history.n, run->context);
+    while (run->position < begin + total) {
+        int n = min_int(BATCH, begin + total - run->position);
+        if (interrupted) { if (total > BATCH) progress("", total, total, 0); return NULL; }
+        logits = forward(run, s->history.id + run->position, n, run->position + n == begin + total);
+        if (total > BATCH) progress("reading the prompt", run->position - begin, total, start);
+    }
+    return logits;
+}
+
+/* One turn: reads what is new in the history, then chooses a token at a time, until a rule says
+ * stop. A chosen token is in the history at once, in the cache when the next one is asked for. */
+static Turn generate(Session *s) {
+    const Header *h = s->model->file.header;
+    int vocab_size = s->model->vocab_size;
+    Turn turn = { .reason = TOKEN_LIMIT, .n_prompt = (int)s->history.n - s->run.position };
+    double start = seconds();
+    const float *logits = read_history(s);
+    double middle = seconds();
+    for (;;) {
+        if (interrupted) { turn.reason = INTERRUPTED; break; }
+        if (turn.n_new == s->max_tokens) break;
+        if (turn.n_new > 0) {
+            if (s->run.position == s->run.context) { turn.reason = CONTEXT_FULL; break; }
+            logits = forward(&s->run, &s->history.id[s->run.position], 1, 1);
+        }
+        if (s->logits) write_floats(s->logits, logits, (size_t)vocab_size, s->options->logits);
+        double total = log_sum_exp(logits, vocab_size), p_im_end = exp(logits[h->im_end] - total);
+        int id = sample(&s->sampler, logits, vocab_size, &s->history);
+        s->p_im_end[turn.n_new++] = (float)p_im_end;
+        push_id(&s->history, id);
+        if (s->options->watch)
+            print_row(&s->output, turn.n_new, id, exp(logits[id] - total), p_im_end, exp(logits[h->endoftext] - total));
+        if (is_stop(s, id) && !s->options->ignore_stop && !s->options->compare) { turn.reason = STOP_TOKEN; turn.id = id; break; }
+        size_t size;
+        const unsigned char *bytes = token_bytes(&s->model->tokenizer, id, &size);
+        if ((turn.text = write_output(&s->output, bytes, size))) { turn.reason = STOP_TEXT; break; }
+    }
+    end_output(&s->output);
+    turn.prompt_seconds = middle - start;
+    turn.new_seconds = seconds() - middle;
+    return turn;
+}
+
+/* The new token, of the first n, at which P(<|im_end|>) was highest. */
+static int highest_im_end(const Session *s, int n) {
+    int best = 0;
+    for (int i = 1; i < n; i++) if (s->p_im_end[i] > s->p_im_end[best]) best = i;
+    return best;
+}
+
+static void print_reason(FILE *out, const Session *s, const Turn *turn) {
+    size_t size;
+    const unsigned char *bytes = token_bytes(&s->model->tokenizer, turn->id, &size);
+    switch (turn->reason) {
+    case STOP_TOKEN: fwrite(bytes, 1, size, out); break;
+    case STOP_TEXT: fprintf(out, "--stop \"%s\"", turn->text); break;
+    case TOKEN_LIMIT: fprintf(out, "-n %d", s->max_tokens); break;
+    case CONTEXT_FULL: fputs("context full", out); break;
+    case INTERRUPTED: fputs("interrupted", out); break;
+    }
+}
+
+static double rate(int n, double time) { return n > 0 && time > 0 ? n / time : 0; }
+
+/* The two lines after a turn, on standard error: why it ended, and how fast it was. */
+static void print_closing(const Session *s, const Turn *turn) {
+    fputs("stopped: ", stderr);
+    print_reason(stderr, s, turn);
+    fprintf(stderr, " after %d tokens; ", turn->n_new);
+    int at = highest_im_end(s, turn->n_new);
+    double p = s->p_im_end[at];
+    if (turn->n_new == 0) fputs("nothing was generated", stderr);
+    else if (turn->reason == STOP_TOKEN)
+        fprintf(stderr, "P(<|im_end|>) was %.2g at the last token: %s", s->p_im_end[turn->n_new - 1],
+                turn->id == (int)s->model->file.header->im_end ? "the model ended its turn" : "the model ended a document, not a turn");
+    else if (p < 0.01)
+        fprintf(stderr, "P(<|im_end|>) never passed %.2g (highest at token %d): the model did not mean to end a turn", p, at + 1);
+    else if (p < 0.5)
+        fprintf(stderr, "P(<|im_end|>) was highest at token %d, %.2g: the model thought of ending its turn there", at + 1, p);
+    else
+        fprintf(stderr, "P(<|im_end|>) was %.2g at token %d: the model would have ended its turn there", p, at + 1);
+    fprintf(stderr, "\nspeed: prompt %d tokens, %.1f tok/s; new %d tokens, %.1f tok/s; seed %llu\n",
+            turn->n_prompt, rate(turn->n_prompt, turn->prompt_seconds),
+            turn->n_new, rate(turn->n_new - 1, turn->new_seconds), (unsigned long long)s->options->seed);
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * Chat
+ * ------------------------------------------------------------------------------------------- */
+
+/* ChatML: <|im_start|>role\ncontent<|im_end|>\n. Role and content are encoded as one plain text:
+ * a newline that opens the content may merge with the one after the role, and <|im_end|> typed by
+ * a user stays text. Without content the turn stays open, for the model to write. */
+static void frame(Session *s, const char *role, const char *content, size_t n) {
+    const Header *h = s->model->file.header;
+    Text text = { 0 };
+    push_bytes(&text, role, strlen(role));
+    push_bytes(&text, "\n", 1);
+    push_bytes(&text, content, n);
+    push_id(&s->history, (int)h->im_start);
+    encode(&s->model->tokenizer, text.data, text.n, false, &s->history);
+    if (content) {
+        push_id(&s->history, (int)h->im_end);
+        encode(&s->model->tokenizer, "\n", 1, false, &s->history);
+    }
+    free(text.data);
+}
+
+/* However the model's turn ended, in the conversation it is closed with <|im_end|> and a newline. */
+static void close_turn(Session *s) {
+    const Header *h = s->model->file.header;
+    int *last = &s->history.id[s->history.n - 1];
+    bool unread = s->history.n > (size_t)s->run.position;
+    if (unread && *last == (int)h->endoftext) *last = (int)h->im_end;
+    if (*last != (int)h->im_end) push_id(&s->history, (int)h->im_end);
+    encode(&s->model->tokenizer, "\n", 1, false, &s->history);
+}
+
+/* Adds a prompt to the history: as a turn of a chat, or in place of all that was before. */
+static void add_prompt(Session *s, const char *text, size_t n) {
+    const Header *h = s->model->file.header;
+    if (!s->chat) {
+        s->history.n = 0;
+        s->run.position = 0;
+        encode(&s->model->tokenizer, text, n, true, &s->history);
+        if (s->history.n == 0) die(1, "the prompt is empty: -p: Qwen has no start token, a base model needs a text to continue");
+        return;
+    }
+    if (s->history.n > 0) close_turn(s);
+    else {
+        const char *system = s->options->system;
+        size_t size = system ? strlen(system) : h->system_size;
+        if (size > 0) frame(s, "system", system ? system : h->system, size);
+    }
+    frame(s, "user", text, n);
+    frame(s, "assistant", NULL, 0);
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * Commands
+ * ------------------------------------------------------------------------------------------- */
+
+static bool chat_mode(const Options *o, const Model *m) {
+    bool chat = o->mode ? strcmp(o->mode, "chat") == 0 : m->file.header->kind == 1;
+    if (chat && !m->file.header->chatml)
+        die(1, "its chat template is not ChatML: %s: use -m base", m->path);
+    return chat;
+}
+
+/* More than the machine's memory works, through the disk, but slowly: said, not refused. */
+static void warn_memory(const Run *r) {
+    const Model *m = r->model;
+    double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    double cache = 2.0 * sizeof(float) * m->n_layers * (double)r->context * m->kv_dim;
+    if ((double)m->file.size > memory)
+        fprintf(stderr, "%s: note: %s is %.1f GB, this machine's memory %.1f GB: it will be read from disk again and again\n",
+                program, m->path, (double)m->file.size * 1e-9, memory * 1e-9);
+    if (cache > memory)
+        fprintf(stderr, "%s: note: a full cache of %d positions takes %.1f GB, this machine's memory is %.1f GB: -c sets a smaller one\n",
+                program, r->context, cache * 1e-9, memory * 1e-9);
+    if (r->context > (int)m->file.header->max_positions)
+        fprintf(stderr, "%s: note: -c %d is more than the %u positions the model was made for\n",
+                program, r->context, m->file.header->max_positions);
+}
+
+static Session new_session(const Options *o, const Model *m, Pool *pool, FILE *logits) {
+    const Header *h = m->file.header;
+    Session s = { .options = o, .model = m, .chat = chat_mode(o, m), .logits = logits };
+    if (o->system && !s.chat) die(2, "a base model's prompt has no system message: -s: add -m chat");
+    int context = o->context == UNSET ? (int)h->max_positions : (int)o->context;
+    s.max_tokens = o->max_tokens == UNSET ? 512 : (int)o->max_tokens;
+    s.run = new_run(m, pool, context);
+    warn_memory(&s.run);
+    bool sample = h->do_sample || !isnan(o->temperature) || !isnan(o->top_p) || o->top_k != UNSET;
+    s.sampler = (Sampler){
+        .temperature = isnan(o->temperature) ? h->temperature : (float)o->temperature,
+        .top_k = o->top_k == UNSET ? (int)h->top_k : (int)o->top_k,
+        .top_p = isnan(o->top_p) ? h->top_p : (float)o->top_p,
+        .penalty = isnan(o->penalty) ? h->repetition_penalty : (float)o->penalty,
+        .random = o->seed,
+        .candidates = allocate((size_t)m->vocab_size, sizeof(Candidate)),
+        .seen = allocate((size_t)m->vocab_size, sizeof(bool)),
+    };
+    s.sampler.greedy = !sample || o->greedy || s.sampler.temperature == 0;
+    s.output = (Output){ .tokenizer = &m->tokenizer, .silent = o->watch || o->compare, .terminal = isatty(1), .stops = o->stops };
+    s.p_im_end = allocate((size_t)min_int(s.max_tokens, context) + 1, sizeof(float));
+    return s;
+}
+
+/* --score: what the model thinks of each token of the prompt, given those before it. */
+static void score(Session *s) {
+    const Header *h = s->model->file.header;
+    const int *ids = s->history.id;
+    int n = (int)s->history.n, vocab_size = s->model->vocab_size;
+    double sum = 0, start = seconds();
+    if (n > s->run.context)
+        die(1, "the prompt is %d tokens, the context has room for %d: -p: make it shorter, or raise -c", n, s->run.context);
+    print_row(&s->output, 1, ids[0], -1, 0, 0);
+    for (int begin = 0; begin < n && !interrupted; begin = s->run.position) {
+        int size = min_int(LANES, n - begin);
+        const float *logits = forward(&s->run, ids + begin, size, size);
+        if (s->logits) write_floats(s->logits, logits, (size_t)size * vocab_size, s->options->logits);
+        for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab_size) {
+            double total = log_sum_exp(logits, vocab_size);
+            sum += total - logits[ids[i]];
+            print_row(&s->output, i + 1, ids[i], exp(logits[ids[i]] - total), exp(logits[h->im_end] - total), exp(logits[h->endoftext] - total));
+        }
+        progress("scoring", s->run.position, n, start);
+    }
+    if (interrupted) return;
+    if (n == 1) puts("perplexity undefined over 0 tokens");
+    else printf("perplexity %.6g over %d tokens\n", exp(sum / (n - 1)), n - 1);
+    flush_output();
+}
+
+/* One of --compare's four cases: the first n tokens that a run without stopping gave. */
+static void print_case(const Session *s, const char *title, const Turn *turn, int n, int stop_id) {
+    struct winsize window;
+    int width = isatty(1) && ioctl(1, TIOCGWINSZ, &window) == 0 && window.ws_col >= 40 ? window.ws_col : 100;
+    Text text = { 0 };
+    for (int i = 0; i < n; i++) {
+        size_t size;
+        int id = s->history.id[s->history.n - (size_t)turn->n_new + (size_t)i];
+        const unsigned char *bytes = token_bytes(&s->model->tokenizer, id, &size);
+        if (i < n - 1 || id != stop_id) push_bytes(&text, bytes, size);
+    }
+    Turn end = *turn;
+    if (stop_id >= 0) { end.reason = STOP_TOKEN; end.id = stop_id; }
+    printf("%s\n    ", title);
+    print_visible(&s->model->tokenizer, stdout, text.data, text.n, ONE_LINE, width - 4);
+    printf("\n    %d tokens; stopped: ", n);
+    print_reason(stdout, s, &end);
+    if (n > 0) printf("; highest P(<|im_end|>) %.2g", s->p_im_end[highest_im_end(s, n)]);
+    puts("\n");
+    flush_output();
+    free(text.data);
+}
+
+/* --compare, one of the two models: it runs once without stopping; where it stops is a prefix. */
+static void compare(Session *s) {
+    Turn turn = generate(s);
+    int n = 0, stop_id = -1;
+    while (n < turn.n_new && stop_id < 0) {
+        int id = s->history.id[s->history.n - (size_t)turn.n_new + (size_t)n++];
+        if (is_stop(s, id)) stop_id = id;
+    }
+    print_case(s, "runner stops", &turn, n, stop_id);
+    print_case(s, "runner runs on", &turn, turn.n_new, -1);
+}
+
+static void print_info(const Model *m) {
+    const Header *h = m->file.header;
+    printf("name             %s\n", h->name);
+    printf("kind             %s%s\n", h->kind ? "chat" : "base", h->chatml ? "" : ", without a ChatML template");
+    printf("weights          %s, %.2f GB\n", h->weight_type == BF16 ? "bf16" : "int8", (double)h->weights_size * 1e-9);
+    printf("dim              %d\nhidden_dim       %d\nn_layers         %d\nn_heads          %d\nn_kv_heads       %d\nhead_dim         %d\n",
+           m->dim, m->hidden_dim, m->n_layers, m->n_heads, m->n_kv_heads, m->head_dim);
+    printf("vocab_size       %d, tokenizer %d, %s\n", m->vocab_size, m->tokenizer.n_vocab, h->tied ? "output tied to the embedding" : "output of its own");
+    printf("context          %u\nrope_theta       %g\nrms_eps          %g\n", h->max_positions, h->rope_theta, (double)h->rms_eps);
+    printf("ends at          ");
+    for (uint32_t i = 0; i < h->n_eos; i++) {
+        size_t size;
+        const unsigned char *bytes = token_bytes(&m->tokenizer, (int)h->eos[i], &size);
+        printf("%u ", h->eos[i]);
+        print_visible(&m->tokenizer, stdout, (const char *)bytes, size, ONE_LINE, 60);
+        fputs(i + 1 < h->n_eos ? ", " : "\n", stdout);
+    }
+    printf("sampling         %s: temperature %g, top-k %u, top-p %g, repetition penalty %g\n", h->do_sample ? "on" : "off (greedy)",
+           (double)h->temperature, h->top_k, (double)h->top_p, (double)h->repetition_penalty);
+    fputs("system message   ", stdout);
+    print_visible(&m->tokenizer, stdout, h->system_size ? h->system : "none", h->system_size ? h->system_size : 4, ONE_LINE, 800);
+    printf("\nUnicode          %.16s\n", m->tokenizer.unicode_version);
+    flush_output();
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * Command line
+ * ------------------------------------------------------------------------------------------- */
+
+static const char usage[] =
+    "usage: ./qwen MODEL.bin [options]\n"
+    "\n"
+    "prompt\n"
+    "  -p, --prompt TEXT       a prompt; repeated, the next turns of the conversation. Without it standard input\n"
+    "  -s, --system TEXT       system message of a chat (default: the checkpoint's own; \"\" for no system turn)\n"
+    "  -m, --mode base|chat    how the prompt is framed and where generation ends (default: the checkpoint's kind)\n"
+    "      --ids \"ID ID ...\"   the prompt as token ids, taken as they are, without framing\n"
+    "stopping\n"
+    "  -n, --max-tokens N      at most N new tokens a turn, the stop token counted (default 512)\n"
+    "      --stop TEXT         also stop where this text appears in the output (repeatable)\n"
+    "      --ignore-stop       print stop tokens and run on\n"
+    "      --compare BASE.bin  the same prompt through BASE.bin and MODEL.bin, each stopping and not stopping\n"
+    "      --watch             a line per new token: the token, its probability, P(<|im_end|>), P(<|endoftext|>)\n"
+    "      --score             generate nothing: that table for the framed prompt itself, and its perplexity\n"
+    "sampling (defaults: the checkpoint's own generation_config)\n"
+    "      --temp T  --top-k K  --top-p P  --repeat-penalty R  --seed S\n"
+    "      --greedy            always the most likely token\n"
+    "machine\n"
+    "  -c, --context N         positions kept (default: the checkpoint's limit)\n"
+    "  -t, --threads N         (default: the processors available)\n"
+    "files\n"
+    "      --info              what MODEL.bin is\n"
+    "      --logits OUT.f32    the raw float32 logits of every step, for experiments\n"
+    "  -h, --help\n";
+
+typedef struct {
+    const char *name;                       // "-n, --max-tokens" is { "max-tokens", 'n' }
+    char letter;
+    enum { SWITCH, TEXT, TEXTS, WHOLE, REAL } kind;
+    void *target;                           // bool, const char *, Texts, uint64_t, double
+    double least, most;                     // of a number
+} Flag;
+
+static void set_flag(const Flag *flag, const char *given, const char *value) {
+    char *end = NULL;
+    errno = 0;
+    switch (flag->kind) {
+    case SWITCH: *(bool *)flag->target = true; return;
+    case TEXT: *(const char **)flag->target = value; return;
+    case TEXTS: {
+        Texts *texts = flag->target;
+        texts->text = realloc(texts->text, ((size_t)texts->n + 1) * sizeof *texts->text);
+        if (!texts->text) die(1, "out of memory for the command line");
+        texts->text[texts->n++] = value;
+        return;
+    }
+    case WHOLE: {
+        unsigned long long whole = strtoull(value, &end, 10);
+        bool digit = *value >= '0' && *value <= '9';
+        if (!digit || *end || errno || (double)whole < flag->least || (double)whole > flag->most)
+            die(2, "not a whole number of at least %.0f%s: %s %s", flag->least, digit && !*end ? ", or too large" : "", given, value);
+        *(uint64_t *)flag->target = whole;
+        return;
+    }
+    case REAL: {
+        double real = strtod(value, &end);
+        if (end == value || *end || !(real >= flag->least && real <= flag->most))
+            die(2, "not a number from %g to %g: %s %s", flag->least, flag->most, given, value);
+        *(double *)flag->target = real;
+        return;
+    }
+    }
+}
+
+static Options parse_options(int argc, char **argv) {
+    Options o = { .max_tokens = UNSET, .context = UNSET, .threads = UNSET, .top_k = UNSET, .seed = UNSET,
+                  .temperature = NAN, .top_p = NAN, .penalty = NAN };
+    const Flag flags[] = {
+        { "prompt", 'p', TEXTS, &o.prompts, 0, 0 },
+        { "system", 's', TEXT, &o.system, 0, 0 },
+        { "mode", 'm', TEXT, &o.mode, 0, 0 },
+        { "ids", 0, TEXT, &o.ids, 0, 0 },
+        { "max-tokens", 'n', WHOLE, &o.max_tokens, 0, INT32_MAX },
+        { "stop", 0, TEXTS, &o.stops, 0, 0 },
+        { "ignore-stop", 0, SWITCH, &o.ignore_stop, 0, 0 },
+        { "compare", 0, TEXT, &o.compare, 0, 0 },
+        { "watch", 0, SWITCH, &o.watch, 0, 0 },
+        { "score", 0, SWITCH, &o.score, 0, 0 },
+        { "temp", 0, REAL, &o.temperature, 0, 1e6 },
+        { "top-k", 0, WHOLE, &o.top_k, 0, INT32_MAX },
+        { "top-p", 0, REAL, &o.top_p, 0, 1 },
+        { "repeat-penalty", 0, REAL, &o.penalty, 1e-6, 1e6 },
+        { "seed", 0, WHOLE, &o.seed, 0, 1.8e19 },
+        { "greedy", 0, SWITCH, &o.greedy, 0, 0 },
+        { "context", 'c', WHOLE, &o.context, 1, 1 << 24 },
+        { "threads", 't', WHOLE, &o.threads, 1, 1024 },
+        { "info", 0, SWITCH, &o.info, 0, 0 },
+        { "logits", 0, TEXT, &o.logits, 0, 0 },
+        { "help", 'h', SWITCH, &o.help, 0, 0 },
+    };
+    for (int i = 1; i < argc; i++) {
+        const char *given = argv[i];
+        const Flag *flag = NULL;
+        for (size_t k = 0; k < sizeof flags / sizeof *flags; k++)
+            if ((given[0] == '-' && given[1] == '-' && strcmp(given + 2, flags[k].name) == 0)
+                || (given[0] == '-' && flags[k].letter && given[1] == flags[k].letter && !given[2])) flag = &flags[k];
+        if (flag && flag->kind != SWITCH && i + 1 == argc) die(2, "a value is missing: %s: see --help", given);
+        if (flag) set_flag(flag, given, flag->kind == SWITCH ? NULL : argv[++i]);
+        else if (given[0] == '-') die(2, "no such flag: %s: see --help", given);
+        else if (o.model) die(2, "more than one model file: %s and %s: a prompt goes after -p", o.model, given);
+        else o.model = given;
+    }
+    return o;
+}
+
+/* Refuses what makes no sense together. */
+static void check_options(const Options *o) {
+    if (!o->model) { fputs(usage, stderr); exit(2); }
+    if (o->mode && strcmp(o->mode, "base") != 0 && strcmp(o->mode, "chat") != 0)
+        die(2, "neither base nor chat: -m %s", o->mode);
+    for (int i = 0; i < o->stops.n; i++)
+        if (!*o->stops.text[i]) die(2, "an empty text is everywhere: --stop: give the text to stop at");
+    const struct { bool both; const char *flags; } clashes[] = {
+        { o->ids && o->prompts.n > 0, "--ids and -p" },
+        { o->ids && o->system, "--ids and -s" },
+        { o->ids && o->compare, "--ids and --compare" },
+        { o->system && o->mode && strcmp(o->mode, "base") == 0, "-s and -m base" },
+        { o->watch && o->score, "--watch and --score" },
+        { o->score && o->ignore_stop, "--score and --ignore-stop" },
+        { o->score && o->stops.n > 0, "--score and --stop" },
+        { o->score && o->prompts.n > 1, "--score and a second -p" },
+        { o->compare && o->score, "--compare and --score" },
+        { o->compare && o->watch, "--compare and --watch" },
+        { o->compare && o->logits, "--compare and --logits" },
+        { o->compare && o->ignore_stop, "--compare and --ignore-stop" },
+        { o->compare && o->prompts.n > 1, "--compare and a second -p" },
+        { o->info && (o->prompts.n > 0 || o->ids || o->compare || o->watch || o->score || o->logits), "--info and a prompt or another command" },
+    };
+    for (size_t i = 0; i < sizeof clashes / sizeof *clashes; i++)
+        if (clashes[i].both) die(2, "these make no sense together: %s: leave one out", clashes[i].flags);
+}
+
+/* --ids "1 2 3" */
+static void add_ids(Session *s, const char *text) {
+    while (*text) {
+        char *end;
+        if (strchr(" \t\n\r", *text)) { text++; continue; }
+        errno = 0;
+        long id = strtol(text, &end, 10);
+        if (end == text || !strchr(" \t\n\r", *end) || errno || id < 0 || id >= s->model->vocab_size)
+            die(2, "not a token id from 0 to %d: --ids %.*s", s->model->vocab_size - 1, (int)strcspn(text, " \t\n\r"), text);
+        push_id(&s->history, (int)id);
+        text = end;
+    }
+    if (s->history.n == 0) die(2, "no ids: --ids: give at least one");
+}
+
+/* Standard input to its end, as one prompt; one final newline is the shell's, not the prompt's. */
+static Text read_input(void) {
+    Text text = { 0 };
+    char buffer[4096];
+    for (size_t n; (n = fread(buffer, 1, sizeof buffer, stdin)) > 0; ) push_bytes(&text, buffer, n);
+    if (ferror(stdin)) die(1, "cannot read: standard input: %s", strerror(errno));
+    if (text.n > 0 && text.data[text.n - 1] == '\n') text.n--;
+    return text;
+}
+
+/* What the command line wants done with the prompt that is in the history now. */
+static void run_prompt(Session *s) {
+    if (s->options->compare) compare(s);
+    else if (s->options->score) score(s);
+    else {
+        Turn turn = generate(s);
+        print_closing(s, &turn);
+    }
+}
+
+/* At a terminal: in chat mode a conversation, in base mode each line a fresh prompt. */
+static void converse(Session *s) {
+    char *line = NULL;
+    size_t capacity = 0;
+    for (;;) {
+        fputs("> ", stderr);
+        ssize_t n = getline(&line, &capacity, stdin);
+        if (n < 0) {
+            fputc('\n', stderr);
+            free(line);
+            return;                                                 // the end of input, or Ctrl-C
+        }
+        if (n > 0 && line[n - 1] == '\n') n--;
+        if (n == 0) continue;
+        add_prompt(s, line, (size_t)n);
+        run_prompt(s);
+        interrupted = 0;
+    }
+}
+
+int main(int argc, char **argv) {
+    program = "qwen";
+    Options o = parse_options(argc, argv);
+    if (o.help) { fputs(usage, stdout); flush_output(); return 0; }
+    check_options(&o);
+    if (o.seed == UNSET) o.seed = (uint64_t)time(NULL);
+    if (o.threads == UNSET) o.threads = (uint64_t)max_int(1, (int)sysconf(_SC_NPROCESSORS_ONLN));
+    if (o.compare) {
+        if (!o.mode) o.mode = "chat";
+        if (isnan(o.penalty)) o.penalty = 1;
+        if (isnan(o.temperature) && isnan(o.top_p) && o.top_k == UNSET) o.greedy = true;
+    }
+    struct sigaction action = { .sa_handler = on_interrupt };
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);                               // without SA_RESTART: it ends a read
+    signal(SIGPIPE, SIG_IGN);
+    atexit(remove_unfinished);
+
+    Model models[2];                        // BASE.bin and MODEL.bin; without --compare, the second alone
+    int first = o.compare ? 0 : 1;
+    if (o.compare) models[0] = map_model(o.compare);
+    models[1] = map_model(o.model);
+    if (o.info) { print_info(&models[1]); return 0; }
+
+    bool conversation = !o.ids && o.prompts.n == 0 && isatty(0) && !o.score && !o.compare;
+    Text input = { 0 };
+    if (!o.ids && o.prompts.n == 0 && !conversation) input = read_input();
+    FILE *logits = o.logits ? create_file(o.logits) : NULL;
+    Pool *pool = start_pool((int)o.threads);
+    for (int i = first; i < 2 && !interrupted; i++) {
+        Session s = new_session(&o, &models[i], pool, logits);
+        if (o.compare) printf("%s\n", i == 0 ? "base weights" : "chat weights");
+        if (conversation) converse(&s);
+        else if (o.ids) { add_ids(&s, o.ids); run_prompt(&s); }
+        else if (o.prompts.n == 0) { add_prompt(&s, input.data, input.n); run_prompt(&s); }
+        for (int k = 0; k < o.prompts.n && !interrupted; k++) {
+            add_prompt(&s, o.prompts.text[k], strlen(o.prompts.text[k]));
+            run_prompt(&s);
+        }
+    }
+    if (logits) finish_file(logits, o.logits);
+    return interrupted ? 130 : 0;
+}
