@@ -259,7 +259,7 @@ static void parallel(Pool *pool, int n_items, double work_size, Task *task, void
 
 enum {
     BATCH = 256,                            // tokens that go through the layers together, at most
-    LANES = 32, ROWS = 8,                   // the tile: 8 weight rows by 32 tokens
+    LANES = 32, ROWS = 6,                   // the tile: 6 weight rows by 32 tokens
     FEW = 8                                 // below so many tokens the plain loops are faster
 };
 
@@ -346,20 +346,28 @@ static float dot(const float *a, const float *b, int n) {
 }
 
 /* out[ROWS][LANES] = a[ROWS][n] · x[n][LANES], where a's element (row, k) is
- * a[row * row_stride + k * column_stride]. */
+ * a[row * row_stride + k * column_stride]. Six sums by name: compilers keep those in registers,
+ * rows of a two-dimensional array they do not, and that is eight times slower. */
 static void tile(float *restrict out, const float *restrict a, size_t row_stride, size_t column_stride,
                  const float *restrict x, int n) {
-    float sums[ROWS][LANES] = { { 0 } };
-    for (int k = 0; k < n; k++)
-        for (int row = 0; row < ROWS; row++)
-            for (int lane = 0; lane < LANES; lane++)
-                sums[row][lane] += a[(size_t)row * row_stride + (size_t)k * column_stride] * x[(size_t)k * LANES + lane];
-    memcpy(out, sums, sizeof sums);
+    float s0[LANES] = { 0 }, s1[LANES] = { 0 }, s2[LANES] = { 0 }, s3[LANES] = { 0 }, s4[LANES] = { 0 }, s5[LANES] = { 0 };
+    for (int k = 0; k < n; k++, a += column_stride, x += LANES)
+        for (int lane = 0; lane < LANES; lane++) {
+            s0[lane] += a[0] * x[lane];
+            s1[lane] += a[row_stride] * x[lane];
+            s2[lane] += a[2 * row_stride] * x[lane];
+            s3[lane] += a[3 * row_stride] * x[lane];
+            s4[lane] += a[4 * row_stride] * x[lane];
+            s5[lane] += a[5 * row_stride] * x[lane];
+        }
+    const float *sums[ROWS] = { s0, s1, s2, s3, s4, s5 };
+    for (int row = 0; row < ROWS; row++) memcpy(out + row * LANES, sums[row], sizeof s0);
 }
 
 /* e^x = 2^whole * e^rest with |rest| <= ln(2) / 2, in operations that vectorise. */
 static inline float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    x = x > -87.0f ? x : -87.0f;            // NaN too
+    x = x < 88.0f ? x : 88.0f;
     float whole = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
     float r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
     float p = 1.0f + r * (1.0f + r * (0.5f + r * (0.166666657f + r * (0.0416657962f + r * (8.33345205e-3f + r * 1.39353172e-3f)))));
@@ -372,7 +380,7 @@ static inline float exponential(float x) {
 
 typedef struct { Run *run; float *out; const float *x; int n; const Matrix *w; const float *bias; } Product;
 
-enum { ROW_BLOCK = 32 };                    // rows that a thread takes at a time
+enum { ROW_BLOCK = 48 };                    // rows that a thread takes at a time
 
 /* The plain loop: a row of weights, widened once, times each token. */
 static void multiply_rows(void *argument, int item, int thread) {
@@ -679,7 +687,7 @@ static double log_sum_exp(const float *logits, int n) {
     float most = logits[0];
     double sum = 0;
     for (int i = 1; i < n; i++) if (logits[i] > most) most = logits[i];
-    for (int i = 0; i < n; i++) sum += exp((double)(logits[i] - most));
+    for (int i = 0; i < n; i++) sum += exponential(logits[i] - most);
     return most + log(sum);
 }
 
