@@ -25,7 +25,6 @@ from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 
 ALIGN = 64                              # bytes; sections, arrays and tensors start at multiples of it
 CHUNK = 8 << 20                         # bytes of weights read at a time
-MAX_SIZE = 1 << 24                      # of a dimension, so that no product of two comes near 64 bits
 MAX_TENSOR_LIST = 16 << 20              # bytes; the header of a safetensors file (110B: 0.1 MB)
 DTYPE_SIZE = {"BF16": 2, "F16": 2, "F32": 4}
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
@@ -65,7 +64,7 @@ class Settings:
     def refuse(self, name: str, advice: str = UNSUPPORTED) -> NoReturn:
         raise Refusal(f"{name} is {brief.repr(self.values.get(name))}", self.path, advice)
 
-    def get(self, name: str, kind: type, default: Any = None, low: float = 0, high: float = MAX_SIZE) -> Any:
+    def get(self, name: str, kind: type, default: Any = None, low: float = 0, high: float = 1e6) -> Any:
         """The field `name`, of the type `kind`; a number must lie within low..high. null counts as missing, and a
         missing field without a default is refused."""
         value = self.values.get(name)
@@ -131,15 +130,16 @@ def read_config(config: Settings) -> Config:
             if name != "rope_theta" and value not in (None, "default", 1.0):
                 rope.refuse(name, "only rope_type default is supported")
 
-    def size(name: str, default: Optional[int] = None) -> int:
-        return config.get(name, int, default, low=1)
+    def size(name: str, most: int, default: Optional[int] = None) -> int:
+        return config.get(name, int, default, 1, most)
 
-    dim, n_heads = size("hidden_size"), size("num_attention_heads")
-    c = Config(dim, size("intermediate_size"), size("num_hidden_layers"), n_heads, size("num_key_value_heads", n_heads),
-               size("head_dim", dim // n_heads), size("vocab_size"), size("max_position_embeddings"),
-               config.get("tie_word_embeddings", bool, False), config.get("rms_norm_eps", float, None, 1e-30, 1.0),
+    dim, n_heads = size("hidden_size", 1 << 20), size("num_attention_heads", 1 << 12)
+    c = Config(dim, size("intermediate_size", 1 << 20), size("num_hidden_layers", 1 << 12), n_heads,
+               size("num_key_value_heads", n_heads, n_heads), size("head_dim", 1 << 12, dim // n_heads),
+               size("vocab_size", 1 << 24), size("max_position_embeddings", 1 << 24),
+               config.get("tie_word_embeddings", bool, False), config.get("rms_norm_eps", float, None, 1e-30, 0.1),
                rope.get("rope_theta", float, None, 1.0, 1e15))
-    if "head_dim" not in config.values and dim % n_heads or c.head_dim % 2 or not c.head_dim:
+    if config.values.get("head_dim") is None and dim % n_heads or c.head_dim % 2 or not c.head_dim:
         config.refuse("hidden_size", f"it should be num_attention_heads {n_heads} times an even head_dim")
     if n_heads % c.n_kv_heads:
         config.refuse("num_key_value_heads", f"it should divide num_attention_heads {n_heads}")

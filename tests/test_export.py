@@ -1,0 +1,1081 @@
+"""Tests of export.py: every byte of the .bin against the checkpoint, every refusal, a fuzzed checkpoint directory.
+
+    python3 tests/test_export.py [NAME...]
+
+A line per test, `ok   NAME`, `FAIL NAME: reason` or `skip NAME: why`; exit status 1 if one failed. Standard library only.
+The .bin is read here by a reader of its own, written from the description of the format.
+"""
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import unicodedata
+from typing import Any, Callable, Dict, Iterator, List, Tuple
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+EXPORT = os.path.join(os.path.dirname(HERE), "export.py")
+sys.path[:0] = [HERE, os.path.dirname(HERE)]
+import export                                                           # noqa: E402
+from make_checkpoint import QWEN15_TEMPLATE, make_checkpoint            # noqa: E402
+
+unicode_tables = export.unicode_tables
+export.unicode_tables = functools.lru_cache(None)(unicode_tables)       # half a second that each export would take
+SCRATCH = ""                                                            # a directory of this run's own
+
+QWEN25_TEMPLATE = r"""{%- if tools %}
+    {{- '<|im_start|>system\n' }}
+    {%- if messages[0]['role'] == 'system' %}
+        {{- messages[0]['content'] }}
+    {%- else %}
+        {{- 'You are Qwen, created by Alibaba Cloud. You are a helpful assistant.' }}
+    {%- endif %}
+    {{- "\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function signatures within <tools></tools> XML tags:\n<tools>" }}
+    {%- for tool in tools %}
+        {{- "\n" }}
+        {{- tool | tojson }}
+    {%- endfor %}
+    {{- "\n</tools>\n\nFor each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call><|im_end|>\n" }}
+{%- else %}
+    {%- if messages[0]['role'] == 'system' %}
+        {{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}
+    {%- else %}
+        {{- '<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n' }}
+    {%- endif %}
+{%- endif %}
+{%- for message in messages %}
+    {%- if (message.role == "user") or (message.role == "system" and not loop.first) or (message.role == "assistant" and not message.tool_calls) %}
+        {{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n' }}
+    {%- elif message.role == "assistant" %}
+        {{- '<|im_start|>' + message.role }}
+        {%- if message.content %}
+            {{- '\n' + message.content }}
+        {%- endif %}
+        {%- for tool_call in message.tool_calls %}
+            {%- if tool_call.function is defined %}
+                {%- set tool_call = tool_call.function %}
+            {%- endif %}
+            {{- '\n<tool_call>\n{"name": "' }}
+            {{- tool_call.name }}
+            {{- '", "arguments": ' }}
+            {{- tool_call.arguments | tojson }}
+            {{- '}\n</tool_call>' }}
+        {%- endfor %}
+        {{- '<|im_end|>\n' }}
+    {%- elif message.role == "tool" %}
+        {%- if (loop.index0 == 0) or (messages[loop.index0 - 1].role != "tool") %}
+            {{- '<|im_start|>user' }}
+        {%- endif %}
+        {{- '\n<tool_response>\n' }}
+        {{- message.content }}
+        {{- '\n</tool_response>' }}
+        {%- if loop.last or (messages[loop.index0 + 1].role != "tool") %}
+            {{- '<|im_end|>\n' }}
+        {%- endif %}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+{%- endif %}
+"""
+
+
+# -- A reader of model.bin --------------------------------------------------------------------------------
+
+HEADER_FIELDS = (
+    "magic version header_size file_size tokenizer_offset tokenizer_size weights_offset weights_size weight_type "
+    "group_size dim hidden_dim n_layers n_heads n_kv_heads head_dim vocab_size max_positions tied rms_eps rope_theta "
+    "kind chatml im_start im_end endoftext n_eos eos0 eos1 eos2 eos3 eos4 eos5 eos6 eos7 do_sample temperature top_k "
+    "top_p repetition_penalty system_size name system").split()
+
+
+def align(n: int) -> int:
+    return (n + 63) // 64 * 64
+
+
+class Bin:
+    """A .bin: header fields as attributes, `tokens`, `merges` and so on, `tensors` {name: bytes}."""
+
+    def __init__(self, path: str):
+        with open(path, "rb") as file:
+            self.data = data = file.read()
+        values = struct.unpack("<8s2I5Q2I8I1I1f1d6I8I1I1f1I2f1I64s768s", data[:1024])
+        self.__dict__.update(zip(HEADER_FIELDS, values))
+        h: Any = self
+        assert h.magic == b"qwen.c\n\0" and (h.version, h.header_size) == (1, 1024) and h.file_size == len(data)
+        assert h.tokenizer_offset == 1024 and h.weights_offset == align(1024 + h.tokenizer_size)
+        assert h.weights_offset + h.weights_size == h.file_size
+        self.used: List[Tuple[int, int]] = [(0, 1024)]
+        self.eos = list(values[HEADER_FIELDS.index("eos0"):][:h.n_eos])
+        self.system = h.system[:h.system_size].decode()
+        assert not any(values[HEADER_FIELDS.index("system")][h.system_size:])
+        self.name = h.name.rstrip(b"\0").decode()
+
+        self.at = 1024
+        (self.n_vocab, self.n_added, self.n_slots, n_blocks, n_decompositions, n_compositions, n_bytes, zero) = self.take("I", 8)
+        self.unicode_version = bytes(self.take("B", 16)).rstrip(b"\0").decode()
+        assert zero == 0 and not any(self.take("B", 16))
+        self.byte_id = self.take("I", 256)
+        starts = self.array("I", self.n_vocab + 1)
+        self.added = self.array("I", self.n_added)
+        self.slots = list(zip(*[iter(self.array("I", 4 * self.n_slots))] * 4))
+        self.block = self.array("H", 4352)
+        self.chars = self.array("H", 256 * n_blocks)
+        self.decompositions = list(zip(*[iter(self.array("I", 3 * n_decompositions))] * 3))
+        self.compositions = list(zip(*[iter(self.array("I", 3 * n_compositions))] * 3))
+        text = bytes(self.array("B", n_bytes))
+        self.tokens = [text[a:b] for a, b in zip(starts, starts[1:])]
+        assert starts[0] == 0 and starts[-1] == n_bytes and self.at == 1024 + h.tokenizer_size
+
+        self.at = h.weights_offset
+        self.tensors: Dict[str, bytes] = {}
+        q_dim, kv_dim = h.n_heads * h.head_dim, h.n_kv_heads * h.head_dim
+        self.tensor("model.embed_tokens.weight", h.vocab_size * h.dim, 2)
+        for i in range(h.n_layers):
+            p = f"model.layers.{i}."
+            self.tensor(p + "input_layernorm.weight", h.dim, 4)
+            for name, rows in (("q", q_dim), ("k", kv_dim), ("v", kv_dim)):
+                self.tensor(f"{p}self_attn.{name}_proj.weight", rows * h.dim, 2)
+                self.tensor(f"{p}self_attn.{name}_proj.bias", rows, 4)
+            self.tensor(p + "self_attn.o_proj.weight", h.dim * q_dim, 2)
+            self.tensor(p + "post_attention_layernorm.weight", h.dim, 4)
+            for name in ("gate", "up", "down"):
+                self.tensor(f"{p}mlp.{name}_proj.weight", h.hidden_dim * h.dim, 2)
+        self.tensor("model.norm.weight", h.dim, 4)
+        if not h.tied:
+            self.tensor("lm_head.weight", h.vocab_size * h.dim, 2)
+        assert self.at == h.file_size
+        end = 0                         # nothing but zeros lies between what was read
+        for start, size in sorted(self.used):
+            assert start >= end and not any(data[end:start])
+            end = start + size
+
+    def take(self, letter: str, count: int) -> Tuple[int, ...]:
+        values = struct.unpack_from(f"<{count}{letter}", self.data, self.at)
+        size = struct.calcsize(f"<{count}{letter}")
+        self.used.append((self.at, size))
+        self.at += size
+        return values
+
+    def array(self, letter: str, count: int) -> Tuple[int, ...]:
+        self.at = align(self.at)
+        return self.take(letter, count)
+
+    def tensor(self, name: str, count: int, width: int) -> None:
+        self.tensors[name] = bytes(self.array("B", count * width))
+
+    def merge(self, left: int, right: int) -> Tuple[int, int]:
+        """(rank, id) of a merge, searched for as the format says; (-1, -1) if there is none."""
+        slot = ((left * 0x9E3779B1 + right) * 0x85EBCA6B % 2**32) >> (32 - (self.n_slots.bit_length() - 1))
+        while self.slots[slot][3] != 0xFFFFFFFF:
+            if self.slots[slot][:2] == (left, right):
+                return self.slots[slot][2:]
+            slot = (slot + 1) % self.n_slots
+        return -1, -1
+
+    def properties(self, c: int) -> int:
+        return self.chars[self.block[c >> 8] * 256 + (c & 255)]
+
+
+class Skip(Exception):
+    """Why a test cannot be run here."""
+
+
+# -- Helpers ----------------------------------------------------------------------------------------------
+
+def check(condition: Any, reason: str = "") -> None:
+    if not condition:
+        raise AssertionError(reason or "unexpected")
+
+
+def equal(got: Any, wanted: Any) -> None:
+    if got != wanted:
+        raise AssertionError(f"got {str(got)[:200]!r} instead of {str(wanted)[:200]!r}")
+
+
+def fresh(name: str = "checkpoint", **options: Any) -> str:
+    """A new checkpoint directory, by default with dimensions that differ from one another."""
+    path = os.path.join(tempfile.mkdtemp(dir=SCRATCH), name)
+    make_checkpoint(path, **{**dict(dim=24, heads=6, kv_heads=2, hidden=40, layers=2), **options})
+    return path
+
+
+def read_json(directory: str, name: str) -> Dict[str, Any]:
+    with open(os.path.join(directory, name), encoding="utf-8") as file:
+        return json.load(file)
+
+
+def write_json(directory: str, name: str, values: Any) -> None:
+    with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
+        json.dump(values, file)
+
+
+def change(directory: str, name: str, **fields: Any) -> None:
+    """Sets fields of a JSON file; a field set to ... is removed."""
+    values = {**read_json(directory, name), **fields}
+    write_json(directory, name, {k: v for k, v in values.items() if v is not ...})
+
+
+def read_safetensors(path: str) -> Dict[str, Tuple[str, List[int], bytes]]:
+    with open(path, "rb") as file:
+        data = file.read()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    return {name: (t["dtype"], t["shape"], data[start + t["data_offsets"][0]:start + t["data_offsets"][1]])
+            for name, t in header.items() if name != "__metadata__"}
+
+
+def write_safetensors(path: str, tensors: Dict[str, Tuple[str, List[int], bytes]], reorder: bool = False) -> None:
+    """`reorder`: a header in an order unlike that of the data, and data at odd offsets."""
+    header, data = {}, b""
+    if reorder:
+        tensors = {"model.layers.0.self_attn.rotary_emb.inv_freq": ("U8", [1], b"\7"), **dict(sorted(tensors.items(), reverse=True))}
+    for name, (dtype, shape, content) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
+        data += content
+    text = json.dumps(dict(sorted(header.items())) if reorder else header).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + data)
+
+
+def all_tensors(directory: str) -> Dict[str, Tuple[str, List[int], bytes]]:
+    found = {}
+    for name in os.listdir(directory):
+        if name.endswith(".safetensors"):
+            found.update(read_safetensors(os.path.join(directory, name)))
+    return found
+
+
+def weights(directory: str) -> str:
+    return os.path.join(directory, "model.safetensors")
+
+
+def run(*args: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, EXPORT, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          universal_newlines=True, timeout=120, **options)
+
+
+def exported(directory: str, kind: Any = None) -> Bin:
+    out = os.path.join(tempfile.mkdtemp(dir=SCRATCH), "out.bin")
+    export.export(directory, out, kind)
+    equal(os.listdir(os.path.dirname(out)), ["out.bin"])
+    return Bin(out)
+
+
+def refused(directory: str, *words: str) -> str:
+    """Exports in this process; the refusal must be one line with all the words, and leave no file."""
+    out = os.path.join(tempfile.mkdtemp(dir=SCRATCH), "out.bin")
+    try:
+        export.export(directory, out)
+    except export.Refusal as error:
+        line = ": ".join(error.args)
+    except OSError as error:
+        line = f"{error.strerror}: {error.filename}"
+    else:
+        raise AssertionError("it was not refused")
+    finally:
+        export.remove_temporary()
+    equal(os.listdir(os.path.dirname(out)), [])
+    for word in words:
+        check(word in line, f"no {word!r} in: {line}")
+    return line
+
+
+def bf16_to_f32(data: bytes) -> bytes:
+    return b"".join(b"\0\0" + data[i:i + 2] for i in range(0, len(data), 2))
+
+
+def nearest_bf16(x: float) -> int:
+    """The bits of the bf16 nearest to x, ties to even: by comparing with its neighbours, not by the trick export.py uses."""
+    bits = struct.unpack("<I", struct.pack("<f", x))[0] >> 16
+    def value(b: int) -> float:
+        if b & 0x7FFF == 0x7F80:        # infinity counts as the next power of two
+            return 2.0**128 * (-1 if b >> 15 else 1)
+        return struct.unpack("<f", struct.pack("<I", b << 16))[0]
+    return min((bits, bits + 1), key=lambda b: (abs(value(b) - x), b & 1))
+
+
+# -- What is written --------------------------------------------------------------------------------------
+
+def test_header_chat() -> None:
+    directory = fresh("Qwen-Tiny", kind="chat", context=512)
+    h: Any = exported(directory)
+    equal((h.weight_type, h.group_size, h.dim, h.hidden_dim, h.n_layers, h.n_heads, h.n_kv_heads, h.head_dim),
+          (0, 0, 24, 40, 2, 6, 2, 4))
+    config, ids = read_json(directory, "config.json"), {t["content"]: t["id"] for t in read_json(directory, "tokenizer.json")["added_tokens"]}
+    equal((h.vocab_size, h.max_positions, h.tied), (config["vocab_size"], 512, 1))
+    equal((h.rms_eps, h.rope_theta), (struct.unpack("<f", struct.pack("<f", 1e-6))[0], 1e6))
+    equal((h.kind, h.chatml, h.name, h.system), (1, 1, "Qwen-Tiny", "You are a helpful assistant"))
+    equal((h.im_start, h.im_end, h.endoftext), (ids["<|im_start|>"], ids["<|im_end|>"], ids["<|endoftext|>"]))
+    equal(h.eos, [ids["<|im_end|>"], ids["<|endoftext|>"]])
+    equal((h.do_sample, round(h.temperature, 6), h.top_k, round(h.top_p, 6), round(h.repetition_penalty, 6)), (1, 0.7, 20, 0.8, 1.1))
+
+
+def test_header_base() -> None:
+    h: Any = exported(fresh(kind="base", tied=False))
+    equal((h.kind, h.chatml, h.tied, h.eos), (0, 1, 0, [h.endoftext]))
+    equal((h.do_sample, h.temperature, h.top_k, h.top_p, h.repetition_penalty), (0, 1.0, 50, 1.0, 1.0))
+
+
+def test_kind_override() -> None:
+    directory = fresh(kind="chat")
+    chat, base = exported(directory), exported(directory, "base")
+    equal([i for i in range(len(chat.data)) if chat.data[i] != base.data[i]], [112])
+    equal(exported(fresh(kind="base"), "chat").kind, 1)
+
+
+def test_generation_defaults() -> None:
+    directory = fresh(kind="chat")
+    os.remove(os.path.join(directory, "generation_config.json"))
+    h: Any = exported(directory)
+    equal((h.eos, h.kind), ([h.im_end], 1))     # eos from config.json
+    equal((h.do_sample, h.temperature, h.top_k, h.top_p, h.repetition_penalty), (0, 1.0, 50, 1.0, 1.0))
+    write_json(directory, "generation_config.json", {"do_sample": True, "top_p": 0.25, "eos_token_id": None, "temperature": 2})
+    h = exported(directory)
+    equal((h.eos, h.do_sample, h.temperature, h.top_k, h.top_p), ([h.im_end], 1, 2.0, 50, 0.25))
+
+
+def test_eight_stop_tokens() -> None:
+    directory = fresh()
+    change(directory, "generation_config.json", eos_token_id=[9, 8, 7, 6, 5, 4, 3, 2])
+    h = exported(directory)
+    equal((h.eos, h.kind), ([9, 8, 7, 6, 5, 4, 3, 2], 0))
+
+
+def test_names() -> None:
+    long = "模" * 40                      # 120 bytes: cut to 21 characters
+    equal(exported(fresh(long)).name, "模" * 21)
+    directory = fresh("plain")
+    equal(exported(directory + "/").name, "plain")
+    here = os.getcwd()
+    os.chdir(directory)
+    try:
+        equal(exported(".").name, "plain")
+    finally:
+        os.chdir(here)
+
+
+def same_weights(directory: str) -> None:
+    h = exported(directory)
+    for name, data in h.tensors.items():
+        dtype, shape, wanted = all_tensors(directory)[name]
+        check(data == (wanted if len(shape) == 2 else bf16_to_f32(wanted)), name)
+
+
+def test_weights_bf16() -> None:
+    same_weights(fresh())
+    same_weights(fresh(tied=False, heads=4, kv_heads=4, layers=3, seed=2))
+    same_weights(fresh(head_dim=14, dim=40, heads=3, kv_heads=1))
+    same_weights(fresh(shards=5, tied=False))
+    same_weights(fresh(vocab=3001, dim=2048, heads=2, kv_heads=1, layers=1))      # tensors of more than one chunk
+
+
+def test_weights_reordered_at_odd_offsets() -> None:
+    directory = fresh(tied=False)
+    before = exported(directory).data
+    write_safetensors(weights(directory), all_tensors(directory), reorder=True)
+    check(exported(directory).data == before, "another file")
+
+
+def test_tied_ignores_lm_head() -> None:
+    directory = fresh(tied=True)
+    before = exported(directory).data
+    tensors = all_tensors(directory)
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    write_safetensors(weights(directory), tensors)
+    check(exported(directory).data == before, "another file")
+
+
+def rounded(dtype: str, values: List[float], letter: str) -> None:
+    """A checkpoint of this dtype with these values spread over its weights: matrices nearest bf16, norms exact."""
+    directory = fresh(dtype=dtype.lower())
+    tensors = all_tensors(directory)
+    for k, (name, (kind, shape, data)) in enumerate(tensors.items()):
+        n = len(data) // struct.calcsize(letter)
+        part = [values[(i + 97 * k) % len(values)] for i in range(n)]
+        tensors[name] = kind, shape, struct.pack(f"<{n}{letter}", *part)
+    write_safetensors(weights(directory), tensors)
+    for name, data in exported(directory).tensors.items():
+        _, shape, source = tensors[name]
+        exact = struct.unpack(f"<{len(source) // struct.calcsize(letter)}{letter}", source)
+        if len(shape) == 2:
+            check(struct.unpack(f"<{len(exact)}H", data) == tuple(map(nearest_bf16, exact)), name)
+        else:
+            check(data == struct.pack(f"<{len(exact)}f", *exact), name)
+
+
+def test_weights_f32() -> None:
+    generator = random.Random(1)
+    def number(bits: int) -> float:
+        return struct.unpack("<f", struct.pack("<I", bits))[0]
+    values = [number(generator.getrandbits(32)) for _ in range(20000)]
+    values += [number(high << 16 | low) for high in (0x3F80, 0x3F81, 0, 1, 0x7F7E, 0xBF80, 0x8000, 0x807F, 0xFF7E)
+               for low in (0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF)]
+    rounded("F32", [v for v in values if abs(v) < 3.38e38], "f")
+
+
+def test_weights_f16() -> None:
+    values = struct.unpack("<65536e", struct.pack("<65536H", *range(65536)))
+    rounded("F16", [v for v in values if abs(v) < 7e4], "e")
+
+
+def test_rounding_is_said() -> None:
+    directory = fresh(dtype="f32")
+    result = run(directory, os.path.join(SCRATCH, "said.bin"))
+    check(result.returncode == 0 and "F32" in result.stderr and "rounded" in result.stderr, result.stderr)
+    check("rounded" not in run(fresh(), os.path.join(SCRATCH, "said.bin")).stderr)
+
+
+def test_new_spellings() -> None:
+    old, new = fresh("same"), fresh("same", new_names=True)
+    check("rope_theta" not in read_json(new, "config.json") and "torch_dtype" not in read_json(new, "config.json"))
+    check(type(read_json(new, "tokenizer.json")["model"]["merges"][0]) is list)
+    check(exported(old).data == exported(new).data, "another file")
+    change(new, "config.json", layer_types=["full_attention"] * 2, rope_scaling=None)
+    check(exported(old).data == exported(new).data, "another file")
+
+
+# -- The tokenizer section --------------------------------------------------------------------------------
+
+def test_tokens_and_merges() -> None:
+    directory = fresh()
+    tokenizer = read_json(directory, "tokenizer.json")
+    size = len(tokenizer["model"]["vocab"])
+    tokenizer["added_tokens"] += [dict(tokenizer["added_tokens"][0], id=size + 4, content="<|im_end|>!"),   # a gap before it
+                                  dict(tokenizer["added_tokens"][0], id=0, content="\0")]                   # also in vocab
+    write_json(directory, "tokenizer.json", tokenizer)
+    h = exported(directory)
+    # The stand-ins by their definition in GPT-2's encoder: printable bytes are themselves, the others count up from 256.
+    stand_in, n = {}, 0
+    for byte in range(256):
+        if 33 <= byte <= 126 or 161 <= byte <= 172 or 174 <= byte <= 255:
+            stand_in[chr(byte)] = byte
+        else:
+            stand_in[chr(256 + n)], n = byte, n + 1
+    vocab = tokenizer["model"]["vocab"]
+    for text, i in vocab.items():
+        equal(h.tokens[i], bytes(stand_in[c] for c in text))
+    equal([h.tokens[i] for i in h.byte_id], [bytes([b]) for b in range(256)])
+    equal([h.tokens[i] for i in h.added], [b"<|endoftext|>", b"<|im_start|>", b"<|im_end|>!", b"<|im_end|>", b"\0"])
+    equal((h.n_vocab, h.tokens[size + 3]), (size + 5, b""))
+    merges = [m.split(" ") for m in tokenizer["model"]["merges"]]
+    for rank, (a, b) in enumerate(merges):
+        equal(h.merge(vocab[a], vocab[b]), (rank, vocab[a + b]))
+    equal(sum(s[3] != 0xFFFFFFFF for s in h.slots), len(merges))
+    equal(h.merge(vocab["a"], vocab["~"]), (-1, -1))
+    check(all(s == (0, 0, 0, 0xFFFFFFFF) for s in h.slots if s[3] == 0xFFFFFFFF))
+    check(h.n_slots >= 1.5 * len(merges) > h.n_slots / 2)
+
+
+def test_no_merges() -> None:
+    directory = fresh()
+    tokenizer = read_json(directory, "tokenizer.json")
+    tokenizer["model"]["merges"] = []
+    write_json(directory, "tokenizer.json", tokenizer)
+    equal(exported(directory).n_slots, 2)
+
+
+def test_unicode_tables() -> None:
+    h = exported(fresh())
+    equal(h.unicode_version, unicodedata.unidata_version)
+    white = {9, 10, 11, 12, 13, 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
+    seconds = {second for _, second, _ in h.compositions}
+    for c in range(0x110000):
+        p, char = h.properties(c), chr(c)
+        category = unicodedata.category(char)
+        equal((c, p & 255), (c, unicodedata.combining(char)))
+        kind = 1 if category in ("Lu", "Ll", "Lt", "Lm", "Lo") else 2 if category in ("Nd", "Nl", "No") else 3 if c in white else 0
+        equal((hex(c), p >> 8 & 3), (hex(c), kind))
+        jamo = 0x1160 <= c < 0x1200 or 0xD7B0 <= c < 0xD800
+        changes = unicodedata.normalize("NFC", char) != char or unicodedata.combining(char) != 0 or c in seconds or jamo
+        equal((hex(c), p >> 10 & 1), (hex(c), int(changes)))
+        columns = 1
+        if category != "Cn" and unicodedata.east_asian_width(char) in ("W", "F"):
+            columns = 2
+        if category in ("Mn", "Me") or category == "Cf" and c != 0xAD or jamo:
+            columns = 0
+        equal((hex(c), p >> 11), (hex(c), columns))
+    check(h.decompositions == sorted(h.decompositions, key=lambda d: d[2]))
+    check(h.compositions == sorted(h.compositions))
+
+
+def nfc(h: Bin, parts: Dict[int, Tuple[int, int]], pairs: Dict[Tuple[int, int], int], text: str) -> str:
+    """Normalisation (Unicode Standard Annex 15) by nothing but the tables of the .bin and the arithmetic of Hangul."""
+    def decompose(c: int) -> Iterator[int]:
+        if 0xAC00 <= c < 0xAC00 + 11172:
+            s = c - 0xAC00
+            yield from (0x1100 + s // 588, 0x1161 + s % 588 // 28)
+            if s % 28:
+                yield 0x11A7 + s % 28
+        elif c in parts:
+            yield from decompose(parts[c][0])
+            if parts[c][1]:
+                yield parts[c][1]
+        else:
+            yield c
+    def compose(a: int, b: int) -> int:
+        if 0x1100 <= a < 0x1113 and 0x1161 <= b < 0x1176:
+            return 0xAC00 + ((a - 0x1100) * 21 + b - 0x1161) * 28
+        if 0xAC00 <= a < 0xAC00 + 11172 and (a - 0xAC00) % 28 == 0 and 0x11A8 <= b < 0x11C3:
+            return a + b - 0x11A7
+        return pairs.get((a, b), 0)
+    chars = [d for c in text for d in decompose(ord(c))]
+    cc = [h.properties(c) & 255 for c in chars]
+    i = 0
+    while i < len(chars):               # canonical order: a stable sort of each run of marks
+        j = i
+        while j < len(chars) and cc[j]:
+            j += 1
+        run_of_marks = sorted(zip(cc[i:j], chars[i:j]), key=lambda m: m[0])
+        cc[i:j], chars[i:j] = [m[0] for m in run_of_marks], [m[1] for m in run_of_marks]
+        i = j + 1
+    out: List[int] = []
+    starter, last = -1, 0
+    for c in chars:
+        cls = h.properties(c) & 255
+        joined = compose(out[starter], c) if starter >= 0 and (last < cls or starter == len(out) - 1) else 0
+        if joined:
+            out[starter] = joined
+            continue
+        if cls == 0:
+            starter = len(out)
+        last = cls
+        out.append(c)
+    return "".join(map(chr, out))
+
+
+def test_nfc_from_tables() -> None:
+    h = exported(fresh())
+    parts = {c: (a, b) for a, b, c in h.decompositions}
+    pairs = {(a, b): c for a, b, c in h.compositions}
+    generator = random.Random(3)
+    interesting = [c for c in range(0x110000) if h.properties(c) >> 10 & 1]
+    interesting += [c for c, _, _ in h.compositions] + list(range(0x1100, 0x1200)) + list(range(0xAC00, 0xD7A4, 7))
+    for c in interesting:
+        equal(nfc(h, parts, pairs, chr(c)), unicodedata.normalize("NFC", chr(c)))
+    for _ in range(20000):
+        text = "".join(chr(generator.choice(interesting)) for _ in range(generator.randrange(1, 7)))
+        equal(nfc(h, parts, pairs, text), unicodedata.normalize("NFC", text))
+
+
+# -- The chat template ------------------------------------------------------------------------------------
+
+def system_of(template: Any, jinja: Any = None) -> Tuple[int, str]:
+    directory = fresh()
+    change(directory, "tokenizer_config.json", chat_template=template)
+    if jinja is not None:
+        with open(os.path.join(directory, "chat_template.jinja"), "w") as file:
+            file.write(jinja)
+    h: Any = exported(directory)
+    return h.chatml, h.system
+
+
+def test_chat_templates() -> None:
+    qwen25 = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+    equal(system_of(QWEN15_TEMPLATE), (1, "You are a helpful assistant"))
+    equal(system_of(QWEN25_TEMPLATE), (1, qwen25))
+    equal(system_of(QWEN15_TEMPLATE, jinja=QWEN25_TEMPLATE), (1, qwen25))      # the file of its own comes first
+    equal(system_of(..., jinja=QWEN15_TEMPLATE), (1, "You are a helpful assistant"))
+    equal(system_of([{"name": "tool_use", "template": "x"}, {"name": "default", "template": QWEN25_TEMPLATE}]), (1, qwen25))
+    equal(system_of("{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %}"),
+          (1, ""))
+    equal(system_of("{% if a %}\n<|im_start|>system\nBe brief, don't lie.<|im_end|>\n{% endif %}"), (1, "Be brief, don't lie."))
+    equal(system_of(r"""{{ "<|im_start|>system\nIt's \"é\"\t\u82f9<|im_end|>\n" }}"""), (1, "It's \"é\"\t苹"))
+    equal(system_of("{{ '[INST] ' + messages[0]['content'] + ' [/INST]' }}"), (0, ""))
+    equal(system_of(..., ), (1, ""))
+    equal(system_of(QWEN15_TEMPLATE.replace("a helpful assistant", "é" * 379)), (1, "You are " + "é" * 379 + ""))
+
+
+def test_template_notes() -> None:
+    directory = fresh()
+    change(directory, "tokenizer_config.json", chat_template=...)
+    check("no chat template" in run(directory, os.path.join(SCRATCH, "n.bin")).stderr)
+    change(directory, "tokenizer_config.json", chat_template="[INST]")
+    check("not ChatML" in run(directory, os.path.join(SCRATCH, "n.bin")).stderr)
+
+
+# -- Refusals ---------------------------------------------------------------------------------------------
+
+def test_refuses_config() -> None:
+    for words, fields in (
+            (["architectures", "LlamaForCausalLM"], dict(architectures=["LlamaForCausalLM"])),
+            (["architectures", "Qwen2MoeForCausalLM"], dict(architectures=["Qwen2MoeForCausalLM"], model_type="qwen2_moe")),
+            (["architectures", "Qwen3ForCausalLM"], dict(architectures=["Qwen3ForCausalLM"])),
+            (["architectures"], dict(architectures=...)),
+            (["architectures"], dict(architectures="Qwen2ForCausalLM")),
+            (["rope_scaling"], dict(rope_scaling={"type": "yarn", "factor": 4.0})),
+            (["rope_type", "yarn"], dict(rope_parameters={"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0})),
+            (["factor"], dict(rope_parameters={"rope_theta": 1e6, "factor": 4.0})),
+            (["rope_parameters", "rope_theta", "missing"], dict(rope_parameters={"rope_type": "default"})),
+            (["rope_parameters"], dict(rope_parameters=[1])),
+            (["use_sliding_window"], dict(use_sliding_window=True)),
+            (["layer_types"], dict(layer_types=["full_attention", "sliding_attention"])),
+            (["quantization_config", "gptq"], dict(quantization_config={"quant_method": "gptq", "bits": 4})),
+            (["hidden_act", "gelu"], dict(hidden_act="gelu")),
+            (["attention_bias"], dict(attention_bias=False)),
+            (["hidden_size", "missing"], dict(hidden_size=...)),
+            (["hidden_size", "missing"], dict(hidden_size=None)),
+            (["hidden_size", "24.0"], dict(hidden_size=24.0)),
+            (["hidden_size", "True"], dict(hidden_size=True)),
+            (["hidden_size", "-24"], dict(hidden_size=-24)),
+            (["hidden_size"], dict(hidden_size=25)),
+            (["hidden_size"], dict(hidden_size=6 * 3)),
+            (["head_dim"], dict(head_dim=5)),
+            (["num_attention_heads", "0"], dict(num_attention_heads=0)),
+            (["num_attention_heads"], dict(num_attention_heads=2**40)),
+            (["num_key_value_heads"], dict(num_key_value_heads=4)),
+            (["num_key_value_heads"], dict(num_key_value_heads=12)),
+            (["num_hidden_layers"], dict(num_hidden_layers=10**9)),
+            (["intermediate_size"], dict(intermediate_size="40")),
+            (["vocab_size"], dict(vocab_size=10**30)),
+            (["vocab_size"], dict(vocab_size=300)),
+            (["max_position_embeddings", "missing"], dict(max_position_embeddings=...)),
+            (["rms_norm_eps"], dict(rms_norm_eps=0)),
+            (["rms_norm_eps"], dict(rms_norm_eps=float("nan"))),
+            (["rope_theta", "missing"], dict(rope_theta=...)),
+            (["rope_theta"], dict(rope_theta=float("inf"))),
+            (["rope_theta"], dict(rope_theta=-1)),
+            (["tie_word_embeddings"], dict(tie_word_embeddings="yes"))):
+        directory = fresh()
+        change(directory, "config.json", **fields)
+        refused(directory, *words, "config.json")
+
+
+def test_refuses_generation_config() -> None:
+    for fields in (dict(eos_token_id=10**6), dict(eos_token_id=[]), dict(eos_token_id=[1] * 9), dict(eos_token_id=["x"]),
+                   dict(eos_token_id=-1), dict(do_sample=1), dict(temperature=-0.5), dict(temperature="hot"), dict(top_k=-1),
+                   dict(top_k=2.5), dict(top_p=1.5), dict(repetition_penalty=0), dict(repetition_penalty=float("nan"))):
+        directory = fresh()
+        change(directory, "generation_config.json", **fields)
+        refused(directory, *fields, "generation_config.json")
+    directory = fresh()
+    change(directory, "generation_config.json", eos_token_id=...)
+    change(directory, "config.json", eos_token_id=...)
+    refused(directory, "eos_token_id", "config.json")
+
+
+def test_refuses_tokenizer() -> None:
+    def edit(change_tokenizer: Callable[[Dict[str, Any]], Any], *words: str) -> None:
+        tokenizer = copy.deepcopy(original)
+        change_tokenizer(tokenizer)
+        write_json(directory, "tokenizer.json", tokenizer)
+        refused(directory, "tokenizer.json", *words)
+
+    directory = fresh()
+    original = read_json(directory, "tokenizer.json")
+    edit(lambda t: t.update(normalizer=None), "normalizer")
+    edit(lambda t: t.update(normalizer={"type": "NFKC"}), "normalizer", "NFKC")
+    edit(lambda t: t.update(pre_tokenizer=None), "pre_tokenizer")
+    edit(lambda t: t["pre_tokenizer"]["pretokenizers"].pop(), "pre_tokenizer")
+    edit(lambda t: t["pre_tokenizer"]["pretokenizers"][0]["pattern"].update(Regex="\\s+"), "pre_tokenizer")
+    edit(lambda t: t["pre_tokenizer"]["pretokenizers"][0].update(behavior="Removed"), "pre_tokenizer")
+    edit(lambda t: t["pre_tokenizer"]["pretokenizers"][1].update(add_prefix_space=True), "pre_tokenizer")
+    edit(lambda t: t["pre_tokenizer"].update(pretokenizers=[1]), "pre_tokenizer")
+    edit(lambda t: t.update(decoder={"type": "WordPiece"}), "decoder")
+    edit(lambda t: t.update(post_processor={"type": "TemplateProcessing"}), "post_processor")
+    edit(lambda t: t["model"].update(type="WordPiece"), "type", "WordPiece")
+    edit(lambda t: t["model"].update(byte_fallback=True), "byte_fallback")
+    edit(lambda t: t["model"].update(ignore_merges=True), "ignore_merges")
+    edit(lambda t: t["model"].update(end_of_word_suffix="</w>"), "end_of_word_suffix")
+    edit(lambda t: t["model"].update(dropout=0.1), "dropout")
+    edit(lambda t: t.pop("model"), "model")
+    edit(lambda t: t["model"].pop("vocab"), "vocab")
+    edit(lambda t: t["model"].pop("merges"), "merges")
+    edit(lambda t: t["model"]["vocab"].pop("a"), "single bytes")
+    edit(lambda t: t["model"]["vocab"].update(b=t["model"]["vocab"]["a"]), "one id to two tokens")
+    edit(lambda t: t["model"]["vocab"].update({"a b": 299}), "alphabet")
+    edit(lambda t: t["model"]["vocab"].update({"": 299}), "alphabet")
+    edit(lambda t: t["model"]["vocab"].update(a=-1), "'a'", "-1")
+    edit(lambda t: t["model"]["vocab"].update(a=1.0), "'a'")
+    edit(lambda t: t["model"]["vocab"].update(a=10**12), "vocab_size")
+    edit(lambda t: t["model"]["merges"].append("a"), "merge")
+    edit(lambda t: t["model"]["merges"].append("a b c"), "merge")
+    edit(lambda t: t["model"]["merges"].append("a ~"), "merge")
+    edit(lambda t: t["model"]["merges"].append(["a", 1]), "merge")
+    edit(lambda t: t["model"]["merges"].append([["a"], "b"]), "merge")
+    edit(lambda t: t["model"]["merges"].append(None), "merge")
+    edit(lambda t: t["model"]["merges"].append(t["model"]["merges"][0]), "merge")
+    for i, text in enumerate(("<|endoftext|>", "<|im_start|>", "<|im_end|>")):
+        edit(lambda t: t["added_tokens"].pop(i), text)
+    for flag in ("lstrip", "rstrip", "single_word", "normalized"):
+        edit(lambda t: t["added_tokens"][2].update({flag: True}), "<|im_end|>", flag)
+    edit(lambda t: t["added_tokens"].append(7), "content")
+    edit(lambda t: t["added_tokens"].append(t["added_tokens"][0]), "<|endoftext|>")
+    edit(lambda t: t["added_tokens"][0].update(id=3), "<|endoftext|>")
+    edit(lambda t: t["added_tokens"][0].update(id=10**9), "id")
+    edit(lambda t: t["added_tokens"][0].update(content=""), "empty")
+    directory = fresh(vocab=300)
+    refused(directory, "vocab_size")
+
+
+def test_refuses_template() -> None:
+    directory = fresh()
+    change(directory, "tokenizer_config.json", chat_template=QWEN15_TEMPLATE.replace("helpful", "h" * 768))
+    refused(directory, "system message", "768")
+    change(directory, "tokenizer_config.json", chat_template=7)
+    refused(directory, "chat_template", "tokenizer_config.json")
+
+
+def test_refuses_broken_files() -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"7" * 64 + b"\nsize 3988014264\n"
+    for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+        for content, words in ((b"", ["JSON"]), (b"{", ["JSON"]), (b"[1]", ["JSON object"]), (b"\xff\xfe{}", ["JSON"]),
+                               (b'{"a": 1, "a": 2}', ["'a'", "twice"]), (b"[" * 100000, ["JSON"]), (b"1" * 5000, ["JSON"]),
+                               (pointer, ["Git LFS", "git lfs pull"])):
+            directory = fresh()
+            with open(os.path.join(directory, name), "wb") as file:
+                file.write(content)
+            refused(directory, name, *words)
+    for name in ("config.json", "tokenizer.json"):
+        directory = fresh()
+        os.remove(os.path.join(directory, name))
+        refused(directory, name)
+    directory = fresh(shards=2)
+    with open(os.path.join(directory, "model-00002-of-00002.safetensors"), "wb") as file:
+        file.write(pointer)
+    refused(directory, "model-00002-of-00002.safetensors", "Git LFS", "git lfs pull")
+
+
+def test_refuses_no_safetensors() -> None:
+    directory = fresh()
+    os.rename(weights(directory), os.path.join(directory, "pytorch_model.bin"))
+    refused(directory, "pickled", "safetensors")
+    os.remove(os.path.join(directory, "pytorch_model.bin"))
+    refused(directory, "no model.safetensors")
+    refused(os.path.join(directory, "nowhere"), "nowhere")
+
+
+def test_refuses_safetensors() -> None:
+    def with_header(change_header: Callable[[Dict[str, Any]], Any], *words: str) -> None:
+        header = json.loads(text)
+        change_header(header)
+        new = json.dumps(header).encode()
+        with open(weights(directory), "wb") as file:
+            file.write(struct.pack("<Q", len(new)) + new + data)
+        refused(directory, "model.safetensors", *words)
+
+    def with_content(content: bytes, *words: str) -> None:
+        with open(weights(directory), "wb") as file:
+            file.write(content)
+        refused(directory, "model.safetensors", *words)
+
+    directory = fresh()
+    intact = all_tensors(directory)
+    norm = "model.norm.weight"
+    with open(weights(directory), "rb") as file:
+        whole = file.read()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    text, data = whole[8:start], whole[start:]
+    last = list(json.loads(text))[-1]
+    equal(last, norm)
+    for size in (0, 7, 8, 100, start - 1, start, len(whole) - 1):
+        with_content(whole[:size], "truncated")
+    with_content(whole + b"\0", "damaged")
+    for length in (0, 1, len(text) - 1, len(text) + 1, len(whole), 2**63, 2**64 - 1):
+        with_content(struct.pack("<Q", length) + whole[8:])
+    with_content(b"<!DOCTYPE html><html>" + whole, "not a safetensors file")
+    with_header(lambda h: h.update({norm: 7}), norm)
+    with_header(lambda h: h[norm].pop("dtype"), norm, "dtype")
+    with_header(lambda h: h[norm].pop("shape"), norm, "shape")
+    with_header(lambda h: h[norm].update(dtype="F64"), norm)
+    with_header(lambda h: h[norm].update(dtype="F32"), norm)
+    with_header(lambda h: h[norm].update(shape=[23]), norm, "24")
+    with_header(lambda h: h[norm].update(shape=[1, 24]), norm)
+    with_header(lambda h: h[norm].update(shape=[-24]), norm)
+    with_header(lambda h: h[norm].update(shape=[10**30]), norm)
+    with_header(lambda h: h[norm].update(shape="24"), norm)
+    with_header(lambda h: h[norm].update(shape=[24.0]), norm)
+    with_header(lambda h: h[norm].update(data_offsets=[0, 48]), "overlap")
+    with_header(lambda h: h[norm].update(data_offsets=[0]), norm)
+    with_header(lambda h: h[norm]["data_offsets"].reverse())
+    with_header(lambda h: h[norm].update(data_offsets=[h[norm]["data_offsets"][0], 10**20]), "bytes")
+    with_header(lambda h: h[norm].update(data_offsets=[-48, 0]), norm)
+    with_header(lambda h: h.pop(norm))
+    write_safetensors(weights(directory), {k: v for k, v in intact.items() if k != norm})
+    refused(directory, norm, "missing")
+    twice = text.rstrip()[:-1] + b',"' + norm.encode() + b'":' + json.dumps(json.loads(text)[norm]).encode() + b"}"
+    with_content(struct.pack("<Q", len(twice)) + twice + data, norm, "twice")
+
+
+def test_refuses_shards() -> None:
+    first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+    name = "model.safetensors.index.json"
+    directory = fresh(shards=2)
+    os.remove(os.path.join(directory, second))
+    refused(directory, second)
+    directory = fresh(shards=2)
+    index = read_json(directory, name)
+    for shard in (7, "", "../x", "a\0b", "a\nb", "\ud800", None):
+        write_json(directory, name, {**index, "weight_map": {**index["weight_map"], "model.norm.weight": shard}})
+        refused(directory, name, "weight_map")
+    write_json(directory, name, {**index, "weight_map": {**index["weight_map"], "model.norm.weight": first}})
+    refused(directory, "model.norm.weight")
+    write_json(directory, name, {"metadata": {}})
+    refused(directory, name, "weight_map", "missing")
+    write_json(directory, name, index)
+    tensors = read_safetensors(os.path.join(directory, second))
+    tensors["model.embed_tokens.weight"] = read_safetensors(os.path.join(directory, first))["model.embed_tokens.weight"]
+    write_safetensors(os.path.join(directory, second), tensors)
+    refused(directory, "model.embed_tokens.weight", second)
+
+
+def test_refuses_nan_and_infinity() -> None:
+    for dtype, letter, wrong in (("bf16", "H", (0x7F80, 0xFF80, 0x7FC0, 0xFFFF, 0x7F81)), ("f16", "H", (0x7C00, 0xFC00, 0x7E00, 0xFFFF)),
+                                 ("f32", "I", (0x7F800000, 0xFF800000, 0x7FC00000, 0xFFFFFFFF, 0x7F800001, 0x7F7FFFFF))):
+        for k, bits in enumerate(wrong):
+            name = ("model.layers.1.mlp.up_proj.weight", "model.layers.0.self_attn.k_proj.bias")[k % 2 if bits != 0x7F7FFFFF else 0]
+            directory = fresh(dtype=dtype)
+            tensors = all_tensors(directory)
+            kind, shape, data = tensors[name]
+            at = (len(data) // 3) // 4 * 4
+            tensors[name] = kind, shape, data[:at] + struct.pack("<" + letter, bits) + data[at + struct.calcsize(letter):]
+            write_safetensors(weights(directory), tensors)
+            refused(directory, name, "too large" if bits == 0x7F7FFFFF else "NaN or infinity")
+    for bits in (0x7F7F, 0xFF7F, 0x7F00):       # the largest that are finite
+        check(not export.has_nonfinite(struct.pack("<3H", 0x80, bits, 0x3FFF), "BF16"))
+
+
+# -- The program ------------------------------------------------------------------------------------------
+
+def one_line(result: Any, status: int, *words: str) -> None:
+    equal((result.returncode, result.stdout), (status, ""))
+    lines = result.stderr.splitlines()
+    check(len(lines) == 1 and lines[0].startswith("export.py: ") and all(w in lines[0] for w in words), result.stderr)
+
+
+def test_messages() -> None:
+    directory, out = fresh("ok"), os.path.join(SCRATCH, "messages.bin")
+    one_line(run(directory, out), 0, "messages.bin", "ok", "chat", "413")
+    one_line(run("--kind", "base", directory, out), 0, "base")
+    equal(Bin(out).kind, 0)
+    os.remove(weights(directory))
+    one_line(run(directory, out), 1, "no model.safetensors", directory)
+    equal(Bin(out).kind, 0)             # what was there before stays
+    one_line(run("nowhere", out), 1, "nowhere", "No such file")
+    change(directory, "config.json", hidden_act="\x1b[31m\n\u202e")
+    one_line(run(directory, out), 1, "hidden_act")
+
+
+def test_command_line() -> None:
+    for args in ((), ("a",), ("a", "b", "c"), ("--kind", "other", "a", "b"), ("--wrong", "a", "b"), ("--k", "base", "a", "b")):
+        result = run(*args)
+        equal((args, result.returncode, result.stdout), (args, 2, ""))
+        check("Traceback" not in result.stderr and "export.py: " in result.stderr, result.stderr)
+    result = run("--help")
+    check(result.returncode == 0 and "CHECKPOINT_DIR" in result.stdout)
+
+
+def test_output_paths() -> None:
+    directory = fresh()
+    one_line(run(directory, SCRATCH), 1, "not a regular file", SCRATCH)
+    one_line(run(directory, "/dev/null"), 1, "not a regular file")
+    one_line(run(directory, os.path.join(SCRATCH, "no", "such.bin")), 1, "such.bin")
+    one_line(run(directory, weights(directory)), 1, "own weights")
+    read_safetensors(weights(directory))
+    one_line(run(weights(directory), os.path.join(SCRATCH, "x.bin")), 1, "Not a directory")
+    inside = os.path.join(directory, "model.bin")
+    one_line(run(directory, inside), 0)
+    one_line(run(directory, inside), 0)
+
+
+def test_read_only_directory() -> None:
+    if os.geteuid() == 0:
+        raise Skip("root may write everywhere")
+    place = tempfile.mkdtemp(dir=SCRATCH)
+    os.chmod(place, 0o555)
+    one_line(run(fresh(), os.path.join(place, "out.bin")), 1, "out.bin", "ermission")
+    equal(os.listdir(place), [])
+
+
+def test_full_disk() -> None:
+    place = tempfile.mkdtemp(dir=SCRATCH)
+    for limit in (0, 1000, 200_000, 5_000_000):     # in the header, the tokenizer, the weights
+        def limited() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        result = run(fresh(vocab=10000, dim=384), os.path.join(place, "out.bin"), preexec_fn=limited)
+        one_line(result, 1, "out.bin")
+        equal(os.listdir(place), [])
+
+
+def test_interrupted() -> None:
+    directory = fresh(vocab=40000, dim=768)
+    place = tempfile.mkdtemp(dir=SCRATCH)
+    out = os.path.join(place, "out.bin")
+    one_line(run(directory, out), 0)
+    before = os.stat(out).st_ino
+    seen = set()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        for moment in ("early", "file", "weights"):
+            process = subprocess.Popen([sys.executable, EXPORT, directory, out], stderr=subprocess.PIPE, universal_newlines=True)
+            time.sleep(0.3)
+            while moment != "early" and process.poll() is None:
+                if os.path.exists(out + ".tmp") and os.path.getsize(out + ".tmp") >= (5_000_000 if moment == "weights" else 0):
+                    break
+            process.send_signal(number)
+            error = process.communicate(timeout=60)[1]
+            if process.returncode == 0:             # it was faster
+                before = os.stat(out).st_ino
+                continue
+            seen.add(number)
+            equal((process.returncode, len(error.splitlines())), (128 + number, 1))
+            check(error.startswith("export.py: interrupted: " + out), error)
+            equal((os.listdir(place), os.stat(out).st_ino), (["out.bin"], before))
+    equal(len(seen), 2)
+
+
+def test_progress_only_on_a_terminal() -> None:
+    check("\r" not in run(fresh(), os.path.join(SCRATCH, "p.bin")).stderr)
+    import pty
+    master, slave = pty.openpty()
+    process = subprocess.Popen([sys.executable, EXPORT, fresh(vocab=40000, dim=1536), os.path.join(SCRATCH, "p.bin")], stderr=slave)
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    os.close(master)
+    equal(process.wait(), 0)
+    last = shown.split(b"\r\x1b[K")[-1]
+    check(last.startswith(b"export.py: ") and shown.count(b"export.py: ") == 1, repr(shown[-300:]))
+
+
+def test_memory() -> None:
+    """Peak memory under 200 MB, with 250 MB of BF16, and with several chunks of what is converted."""
+    for dtype, vocab in (("bf16", 60000), ("f16", 12000), ("f32", 12000)):
+        directory = fresh(vocab=vocab, dim=1024, heads=2, kv_heads=1, hidden=16, dtype=dtype, tied=False)
+        process = subprocess.Popen([sys.executable, EXPORT, directory, os.path.join(SCRATCH, "m.bin")], stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = status
+        peak = usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+        equal(status, 0)
+        check(peak < 200, f"{dtype}: {peak:.0f} MB")
+        shutil.rmtree(directory)
+
+
+# -- Fuzzing ----------------------------------------------------------------------------------------------
+
+JUNK = (None, True, False, 0, 1, -1, 2, 3.5, 2**31, 2**32, 2**63, 2**64, 10**400, 1e308, float("nan"), float("inf"), "", "a", "\0", "\ud800",
+        "<|im_end|>", [], [0], [[]], {}, {"a": 0}, "x" * 10000, [[[[[[[[]]]]]]]], -2**70, 0.0, -0.5)
+
+
+def places(value: Any, path: Tuple[Any, ...] = ()) -> Iterator[Tuple[Any, ...]]:
+    """The paths of all nodes of a JSON value, at most a few of each long list or object."""
+    yield path
+    if isinstance(value, (dict, list)):
+        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+        for key in keys[:12] + keys[-2:]:
+            yield from places(value[key], path + (key,))
+
+
+def mutate(value: Any, generator: random.Random) -> Any:
+    value = copy.deepcopy(value)
+    for _ in range(generator.choice((1, 1, 1, 2, 3))):
+        path = generator.choice(list(places(value)))
+        if not path:
+            continue
+        parent = value
+        for key in path[:-1]:
+            parent = parent[key]
+        if generator.random() < 0.2:
+            del parent[path[-1]]
+        elif generator.random() < 0.1 and isinstance(parent, dict):
+            parent[generator.choice(("a", "head_dim", "eos_token_id", "__metadata__", ""))] = parent.pop(path[-1])
+        else:
+            parent[path[-1]] = generator.choice(JUNK)
+    return value
+
+
+def test_fuzz(rounds: int = 1500, seed: int = 5) -> None:
+    """Mutated checkpoints are exported or refused in one line: no other exception, no file left."""
+    generator = random.Random(seed)
+    directory = fresh(shards=2, layers=1, dim=8, heads=2, kv_heads=1, hidden=8)
+    out = os.path.join(tempfile.mkdtemp(dir=SCRATCH), "out.bin")
+    files = {}
+    for name in sorted(os.listdir(directory)):
+        with open(os.path.join(directory, name), "rb") as file:
+            files[name] = file.read()
+    say, export.say = export.say, lambda *parts: None
+    tally = {"exported": 0, "refused": 0}
+    try:
+        for i in range(rounds):
+            name = generator.choice(sorted(files))
+            whole = files[name]
+            start = 8 + int.from_bytes(whole[:8], "little") if name.endswith(".safetensors") else 0
+            how = generator.random()
+            if how < 0.7:               # change its JSON
+                new = json.dumps(mutate(json.loads(whole[8:start] if start else whole), generator)).encode()
+                new = struct.pack("<Q", len(new)) + new + whole[start:] if start else new
+            elif how < 0.9:             # change bytes of it, mostly of its JSON
+                new = bytearray(whole)
+                for _ in range(generator.choice((1, 2, 8))):
+                    new[generator.randrange(start or len(new))] = generator.choice((0, 0xFF, 0x22, 0x30, 0x2C, generator.randrange(256)))
+            else:                       # cut it
+                new = whole[:generator.randrange(len(whole))]
+            with open(os.path.join(directory, name), "wb") as file:
+                file.write(new)
+            try:
+                export.export(directory, out)
+                Bin(out)
+                os.remove(out)
+                tally["exported"] += 1
+            except (export.Refusal, OSError) as error:
+                check(type(error) is not export.Refusal or len(error.args) == 3 and len(": ".join(error.args)) < 600, repr(error))
+                tally["refused"] += 1
+            except Exception:
+                with open(os.path.join(tempfile.gettempdir(), "export-fuzz-" + name), "wb") as file:
+                    file.write(new)
+                raise AssertionError(f"round {i}, {name}: " + traceback.format_exc().replace("\n", " | "))
+            finally:
+                export.remove_temporary()
+            equal(os.listdir(os.path.dirname(out)), [])
+            with open(os.path.join(directory, name), "wb") as file:
+                file.write(whole)
+    finally:
+        export.say = say
+    check(min(tally.values()) > rounds / 50, str(tally))
+
+
+def main() -> int:
+    global SCRATCH
+    tests = {name[5:]: test for name, test in globals().items() if name.startswith("test_")}
+    names = sys.argv[1:] or list(tests)
+    failed = False
+    for name in names:
+        SCRATCH = tempfile.mkdtemp(prefix="test_export.")
+        say, export.say = export.say, lambda *parts: None
+        try:
+            tests[name]()
+            print(f"ok   export: {name}", flush=True)
+        except Skip as why:
+            print(f"skip export: {name}: {why}", flush=True)
+        except Exception as error:
+            failed = True
+            where = traceback.extract_tb(error.__traceback__)
+            line = next((f.lineno for f in reversed(where) if f.filename == os.path.abspath(__file__)), 0)
+            reason = " ".join(str(error).split()) or type(error).__name__
+            print(f"FAIL export: {name}: line {line}: {type(error).__name__}: {reason[:600]}", flush=True)
+        finally:
+            export.say = say
+            shutil.rmtree(SCRATCH, ignore_errors=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
