@@ -1,7 +1,8 @@
 /* tokenizer.c: text <-> token ids, the byte-level BPE of Qwen.
  *
- * qwen.c includes this file; compiled by itself it is a program, see `usage` at its end. From the top:
+ * qwen.c includes this file; compiled by itself it is a program. Read it from the top:
  *
+ *     memory           lists that grow
  *     the file         a .bin's header, mapped and checked
  *     the tokenizer    its section of the file, checked and used in place
  *     characters       UTF-8, and what Unicode says of a character
@@ -18,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -41,6 +43,10 @@ static _Noreturn void die(int status, const char *format, ...) {
     exit(status);
 }
 
+/* ---------------------------------------------------------------------------------------------
+ * Memory
+ * ------------------------------------------------------------------------------------------- */
+
 /* Makes room in an array, which may move, for at least `needed` things of a size. */
 static void *grow(void *array, size_t *capacity, size_t needed, size_t size) {
     if (needed <= *capacity) return array;
@@ -49,6 +55,19 @@ static void *grow(void *array, size_t *capacity, size_t needed, size_t size) {
     array = realloc(array, *capacity * size);
     if (!array) die(1, "out of memory: %zu times %zu bytes: use a shorter text", *capacity, size);
     return array;
+}
+
+typedef struct { int *id; size_t n, capacity; } Ids;         // token ids
+typedef struct { uint64_t *key; size_t n, capacity; } Keys;  // numbers that are sorted by size
+
+static void push_id(Ids *ids, int id) {
+    ids->id = grow(ids->id, &ids->capacity, ids->n + 1, sizeof *ids->id);
+    ids->id[ids->n++] = id;
+}
+
+static void push_key(Keys *keys, uint64_t key) {
+    keys->key = grow(keys->key, &keys->capacity, keys->n + 1, sizeof *keys->key);
+    keys->key[keys->n++] = key;
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -99,10 +118,9 @@ static void check_file(const File *file, const char *path) {
     if (h->file_size != file->size)
         die(1, "%zu bytes, its header says %llu: %s: copy or export it again",
             file->size, (unsigned long long)h->file_size, path);
-    if (h->tokenizer_offset != sizeof *h || h->tokenizer_size > file->size - sizeof *h
-        || h->weights_offset % 64 != 0 || h->weights_offset > file->size
-        || h->weights_offset < h->tokenizer_offset + h->tokenizer_size
-        || h->weights_size != file->size - h->weights_offset)
+    if (h->tokenizer_offset != sizeof *h || h->tokenizer_size > file->size
+        || h->weights_offset != (sizeof *h + h->tokenizer_size + 63) / 64 * 64
+        || h->weights_offset > file->size || h->weights_size != file->size - h->weights_offset)
         die(1, "the header's offsets do not fit the file: %s: export it again", path);
 }
 
@@ -150,13 +168,14 @@ typedef struct {                            // pointers into the map
     bool begins_added[256];                 // the bytes that an added token begins with
 } Tokenizer;
 
-typedef struct { const unsigned char *data; uint64_t offset, size; } Section;
+typedef struct { const unsigned char *data; uint64_t offset, size; const char *path; } Section;
 
-/* The next array of a section: count things of a size, both below 2^32; NULL if it does not fit. */
+/* The next array of a section: count things of a size. Counts are below 2^41, so nothing wraps. */
 static const void *next_array(Section *s, uint64_t count, uint64_t size) {
     uint64_t begin = (s->offset + 63) / 64 * 64;
     s->offset = begin + count * size;
-    return s->offset <= s->size ? s->data + begin : NULL;
+    if (s->offset > s->size) die(1, "the tokenizer's arrays are larger than its section: %s: export it again", s->path);
+    return s->data + begin;
 }
 
 /* The bytes of a token; none for an id without a token (the model's vocab_size may be larger). */
@@ -166,10 +185,12 @@ static const unsigned char *token_bytes(const Tokenizer *t, int id, size_t *size
     return known ? t->bytes + t->token_start[id] : t->bytes;
 }
 
+static bool is_pair(const Pair *p) { return p->first <= 0x10FFFF && p->second <= 0x10FFFF && p->composed <= 0x10FFFF; }
+
 /* What of the tokenizer's numbers would lead outside its arrays or into an endless search; NULL if
  * nothing. What follows relies on this and checks no more. */
 static const char *find_contradiction(const Tokenizer *t, uint32_t vocab_size) {
-    if (t->n_vocab < 1 || t->n_vocab > vocab_size || vocab_size > INT32_MAX) return "size";
+    if (t->n_vocab < 1 || t->n_vocab > vocab_size || vocab_size > INT32_MAX) return "number of tokens";
     if (t->n_slots < 2 || (t->n_slots & (t->n_slots - 1)) != 0) return "merge table's size";
     for (int i = 0; i < 256; i++) if (t->byte_id[i] >= t->n_vocab) return "byte ids";
     for (uint32_t i = 0; i < t->n_vocab; i++) if (t->token_start[i] > t->token_start[i + 1]) return "token starts";
@@ -183,24 +204,21 @@ static const char *find_contradiction(const Tokenizer *t, uint32_t vocab_size) {
     for (uint32_t i = 0; i < t->n_added; i++)
         if (t->added[i] >= t->n_vocab || t->token_start[t->added[i]] == t->token_start[t->added[i] + 1]) return "added tokens";
     for (int i = 0; i < 0x110000 / 256; i++) if (t->block[i] >= t->n_blocks) return "character table";
-    for (uint32_t i = 0; i < t->n_decompositions + t->n_compositions; i++) {
-        const Pair *p = i < t->n_decompositions ? &t->decompositions[i] : &t->compositions[i - t->n_decompositions];
-        if (p->first > 0x10FFFF || p->second > 0x10FFFF || p->composed > 0x10FFFF) return "compositions";
-    }
+    for (uint32_t i = 0; i < t->n_decompositions; i++) if (!is_pair(&t->decompositions[i])) return "decompositions";
+    for (uint32_t i = 0; i < t->n_compositions; i++) if (!is_pair(&t->compositions[i])) return "compositions";
     return NULL;
 }
 
 /* Finds the arrays in the file's tokenizer section. Dies if a number in them cannot be. */
 static Tokenizer open_tokenizer(const File *file, const char *path) {
-    Section s = { file->data + file->header->tokenizer_offset, 0, file->header->tokenizer_size };
+    Section s = { file->data + file->header->tokenizer_offset, 0, file->header->tokenizer_size, path };
     const uint32_t *head = next_array(&s, 16, sizeof *head);
-    const uint32_t *byte_id = next_array(&s, 256, sizeof *byte_id);
-    if (!byte_id) die(1, "the tokenizer section is cut short: %s: export it again", path);
     Tokenizer t = {
         .n_vocab = head[0], .n_added = head[1], .n_slots = head[2], .n_blocks = head[3],
         .n_decompositions = head[4], .n_compositions = head[5], .n_bytes = head[6],
-        .unicode_version = (const char *)(head + 8), .byte_id = byte_id,
+        .unicode_version = (const char *)(head + 8),
     };
+    t.byte_id = next_array(&s, 256, sizeof *t.byte_id);
     t.token_start = next_array(&s, (uint64_t)t.n_vocab + 1, sizeof *t.token_start);
     t.added = next_array(&s, t.n_added, sizeof *t.added);
     t.merges = next_array(&s, t.n_slots, sizeof *t.merges);
@@ -209,9 +227,8 @@ static Tokenizer open_tokenizer(const File *file, const char *path) {
     t.decompositions = next_array(&s, t.n_decompositions, sizeof *t.decompositions);
     t.compositions = next_array(&s, t.n_compositions, sizeof *t.compositions);
     t.bytes = next_array(&s, t.n_bytes, 1);
-    if (s.offset != s.size) die(1, "the tokenizer's arrays do not fit its section: %s: export it again", path);
-    const char *wrong = find_contradiction(&t, file->header->vocab_size);
-    if (wrong) die(1, "the tokenizer's %s cannot be: %s: export it again", wrong, path);
+    const char *wrong = s.offset != s.size ? "size" : find_contradiction(&t, file->header->vocab_size);
+    if (wrong) die(1, "impossible %s in the tokenizer section: %s: export it again", wrong, path);
 
     t.slot_shift = 32;
     for (uint32_t n = t.n_slots; n > 1; n /= 2) t.slot_shift--;
@@ -260,108 +277,57 @@ static size_t utf8_encode(unsigned char *s, uint32_t c) {
     return length;
 }
 
-typedef enum { OTHER, LETTER, NUMBER, SPACE, END } Class;   // \p{L}, \p{N}, \s; END: no character any more
+typedef enum { OTHER, LETTER, NUMBER, SPACE, END } Class;   // \p{L}, \p{N}, \s; END: past the text
 
 static unsigned char_properties(const Tokenizer *t, uint32_t c) { return t->chars[t->block[c >> 8] * 256u + (c & 255)]; }
 static unsigned char_combining(const Tokenizer *t, uint32_t c) { return char_properties(t, c) & 255; }
 static Class char_class(const Tokenizer *t, uint32_t c) { return (Class)(char_properties(t, c) >> 8 & 3); }
-static bool char_may_change(const Tokenizer *t, uint32_t c) { return char_properties(t, c) >> 10 & 1; }     // under NFC
+static bool char_may_change(const Tokenizer *t, uint32_t c) { return char_properties(t, c) >> 10 & 1; }
 
-/* What a terminal would obey, a line separator, and what turns the direction of writing. */
-static bool is_control(uint32_t c) {
-    return c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
-}
-
-/* Writes s[n] on one line: \n, \t, \\, and \xHH for each byte that is no printable UTF-8. */
+/* Writes s[n] on one line: \n, \t, \\, and \xHH for each byte of what is not printable: what is no UTF-8,
+ * white space but the space, and what a terminal obeys or turns the direction of writing at. */
 static void write_piece(const Tokenizer *t, FILE *out, const unsigned char *s, size_t n) {
-    (void)t;
-    for (size_t i = 0; i < n; ) {
+    for (size_t i = 0, length; i < n; i += length) {
         uint32_t c;
         Utf8 kind;
-        size_t length = utf8_decode(s + i, n - i, &c, &kind);
+        length = utf8_decode(s + i, n - i, &c, &kind);
+        bool control = c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
         if (c == '\n') fputs("\\n", out);
         else if (c == '\t') fputs("\\t", out);
         else if (c == '\\') fputs("\\\\", out);
-        else if (kind == UTF8_VALID && !is_control(c)) fwrite(s + i, 1, length, out);
-        else for (size_t k = 0; k < length; k++) fprintf(out, "\\x%02x", s[i + k]);
-        i += length;
+        else if (kind != UTF8_VALID || control || (char_class(t, c) == SPACE && c != ' '))
+            for (size_t k = 0; k < length; k++) fprintf(out, "\\x%02x", s[i + k]);
+        else fwrite(s + i, 1, length, out);
     }
 }
-
-#ifdef QWEN_C                               // what it needs besides
-/* Zeroed memory for count things of a size. Never NULL. */
-static void *allocate(size_t count, size_t size) {
-    void *memory = calloc(count ? count : 1, size);
-    if (!memory) die(1, "out of memory: %zu times %zu bytes: close other programs", count, size);
-    return memory;
-}
-
-static int char_columns(const Tokenizer *t, uint32_t c) { return (int)(char_properties(t, c) >> 11 & 3); }
-
-/* How many bytes at the end of s[n] are the beginning of a character that is not whole. */
-static int utf8_incomplete(const unsigned char *s, size_t n) {
-    for (int i = 1; i <= 3 && (size_t)i <= n; i++) {
-        uint32_t c;
-        Utf8 kind;
-        if (utf8_decode(s + n - i, (size_t)i, &c, &kind) == (size_t)i && kind == UTF8_CUT) return i;
-    }
-    return 0;
-}
-#endif
 
 /* ---------------------------------------------------------------------------------------------
  * NFC (Unicode Standard Annex 15)
  * ------------------------------------------------------------------------------------------- */
 
-typedef struct { int *id; size_t n, capacity; } Ids;                // token ids
-typedef struct { unsigned char *data; size_t n, capacity; } Bytes;
+/* A text is a list of keys, one for each character: its combining class, its place, its code point,
+ * from the top. As numbers they sort into canonical order: by class, and within a class by place. */
 
-/* A character between decomposition and composition: its combining class (from bit 56), its place in the
- * text (from bit 21) and its code point. So numbers sort as characters have to, those of one class by place. */
-typedef struct { uint64_t *item; size_t n, capacity; } Chars;
-
-typedef struct { uint32_t id, rank, merged, previous, next; } Symbol;   // see BPE
-
-/* Memory that one call of encode uses for all its words. */
-typedef struct {
-    Bytes normalized;
-    Chars chars;
-    Symbol *symbols;
-    uint64_t *heap;
-    size_t n_heap, symbol_capacity, heap_capacity;
-} Scratch;
-
-static void push_id(Ids *ids, int id) {
-    ids->id = grow(ids->id, &ids->capacity, ids->n + 1, sizeof *ids->id);
-    ids->id[ids->n++] = id;
+static void push_char(const Tokenizer *t, Keys *text, uint32_t c) {
+    push_key(text, (uint64_t)char_combining(t, c) << 56 | (uint64_t)text->n << 21 | c);
 }
 
-static void push_bytes_of(Bytes *b, const unsigned char *s, size_t n) {
-    b->data = grow(b->data, &b->capacity, b->n + n, 1);
-    if (n > 0) memcpy(b->data + b->n, s, n);
-    b->n += n;
-}
-
-static void push_char(const Tokenizer *t, Chars *chars, uint32_t c) {
-    chars->item = grow(chars->item, &chars->capacity, chars->n + 1, sizeof *chars->item);
-    chars->item[chars->n] = (uint64_t)char_combining(t, c) << 56 | (uint64_t)chars->n << 21 | c;
-    chars->n++;
-}
+static uint32_t code_at(const Keys *text, size_t i) { return text->key[i] & 0x1FFFFF; }
+static int combining_at(const Keys *text, size_t i) { return (int)(text->key[i] >> 56); }
 
 enum { HANGUL = 0xAC00, LEAD = 0x1100, VOWEL = 0x1161, TRAIL = 0x11A7, LEADS = 19, VOWELS = 21, TRAILS = 28 };
 
 /* Appends the full decomposition of c. */
-static void push_decomposed(const Tokenizer *t, Chars *chars, uint32_t c) {
-    if (c - HANGUL < LEADS * VOWELS * TRAILS) {
-        uint32_t syllable = c - HANGUL;
-        push_char(t, chars, LEAD + syllable / (VOWELS * TRAILS));
-        push_char(t, chars, VOWEL + syllable / TRAILS % VOWELS);
-        if (syllable % TRAILS) push_char(t, chars, TRAIL + syllable % TRAILS);
-        return;
-    }
-    uint32_t seconds[8];                    // Unicode needs no more than 3
+static void push_decomposed(const Tokenizer *t, Keys *text, uint32_t c) {
+    uint32_t seconds[8];                    // Unicode needs 3 at most
     int n = 0;
-    while (n < 8) {
+    if (c - HANGUL < LEADS * VOWELS * TRAILS) {
+        uint32_t vowel = (c - HANGUL) / TRAILS, trail = (c - HANGUL) % TRAILS;
+        seconds[n++] = trail ? TRAIL + trail : 0;
+        seconds[n++] = VOWEL + vowel % VOWELS;
+        c = LEAD + vowel / VOWELS;
+    }
+    while (c >= 0xC0 && n < 8) {
         uint32_t low = 0, high = t->n_decompositions;
         while (low < high) {
             uint32_t middle = low + (high - low) / 2;
@@ -372,8 +338,8 @@ static void push_decomposed(const Tokenizer *t, Chars *chars, uint32_t c) {
         c = t->decompositions[low].first;
         seconds[n++] = t->decompositions[low].second;
     }
-    push_char(t, chars, c);
-    while (n-- > 0) if (seconds[n]) push_char(t, chars, seconds[n]);
+    push_char(t, text, c);
+    while (n-- > 0) if (seconds[n]) push_char(t, text, seconds[n]);
 }
 
 /* The one character that first and second are together, or 0. */
@@ -393,145 +359,118 @@ static uint32_t compose(const Tokenizer *t, uint32_t first, uint32_t second) {
     return 0;
 }
 
-static int compare_items(const void *a, const void *b) {
+static int compare_keys(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return (x > y) - (x < y);
 }
 
-/* Puts each run of marks (characters with a combining class) into the order of their classes. */
-static void order_marks(Chars *chars) {
-    for (size_t i = 0; i < chars->n; ) {
-        size_t begin = i;
-        bool ordered = true;
-        for (; i < chars->n && chars->item[i] >> 56; i++) ordered &= i == begin || chars->item[i - 1] < chars->item[i];
-        if (!ordered) qsort(chars->item + begin, i - begin, sizeof *chars->item, compare_items);
-        i += i == begin;
-    }
-}
-
-/* Appends the characters, each mark composed with its base where there is such a character. */
-static void push_composed(const Tokenizer *t, Bytes *out, Chars *chars) {
-    size_t n = 0, base = 0;
-    int last = 256;                         // combining class of the last mark kept, -1 after a base, 256 before any
-    for (size_t i = 0; i < chars->n; i++) {
-        uint32_t c = chars->item[i] & 0x1FFFFF;
-        int class = (int)(chars->item[i] >> 56);
-        uint32_t composed = last < class ? compose(t, (uint32_t)chars->item[base], c) : 0;
-        if (composed) { chars->item[base] = composed; continue; }
-        if (class == 0) base = n;
-        last = class == 0 ? -1 : class;
-        chars->item[n++] = c;
-    }
-    for (size_t i = 0; i < n; i++) {
-        unsigned char s[4];
-        push_bytes_of(out, s, utf8_encode(s, (uint32_t)chars->item[i]));
-    }
-}
-
-/* Appends the NFC of the stretch that begins at s[i]: one character, whatever it is, and all that
- * follow it and may change. Returns where the stretch ends. */
-static size_t push_stretch(const Tokenizer *t, Scratch *scratch, const unsigned char *s, size_t n, size_t i) {
-    scratch->chars.n = 0;
-    for (size_t length; i < n; i += length) {
+/* s[n] as characters in NFC, with U+FFFD for what is no UTF-8: decomposed, each run of marks (which
+ * are what has a combining class) sorted, and composed again. */
+static void normalize(const Tokenizer *t, const unsigned char *s, size_t n, Keys *text) {
+    text->n = 0;
+    for (size_t i = 0; i < n; ) {
         uint32_t c;
         Utf8 kind;
-        length = utf8_decode(s + i, n - i, &c, &kind);
-        if (scratch->chars.n > 0 && (kind != UTF8_VALID || !char_may_change(t, c))) break;
-        push_decomposed(t, &scratch->chars, c);
+        i += utf8_decode(s + i, n - i, &c, &kind);
+        push_decomposed(t, text, c);
     }
-    order_marks(&scratch->chars);
-    push_composed(t, &scratch->normalized, &scratch->chars);
-    return i;
-}
-
-/* The text in NFC, with U+FFFD for what is no UTF-8: s itself if it is so already, as most texts are.
- * Where a character stands that NFC may change, a stretch is recomposed: from the character before
- * it to the next that NFC never changes, over which nothing acts. */
-static const unsigned char *normalize(const Tokenizer *t, Scratch *scratch, const unsigned char *s, size_t *n) {
-    Bytes *out = &scratch->normalized;
-    size_t done = 0, previous = 0;          // up to where s is in out; where the character before begins
-    out->n = 0;
-    for (size_t i = 0; i < *n; ) {
-        uint32_t c;
-        Utf8 kind;
-        size_t length = utf8_decode(s + i, *n - i, &c, &kind);
-        if (kind != UTF8_VALID) {
-            push_bytes_of(out, s + done, i - done);
-            push_bytes_of(out, (const unsigned char *)"\xEF\xBF\xBD", 3);
-            previous = done = i += length;
-        } else if (char_may_change(t, c)) {
-            push_bytes_of(out, s + done, previous - done);
-            previous = done = i = push_stretch(t, scratch, s, *n, previous);
-        } else {
-            previous = i;
-            i += length;
-        }
+    for (size_t i = 0, begin; i < text->n; i++) {
+        for (begin = i; i < text->n && combining_at(text, i) > 0; ) i++;
+        if (i - begin > 1) qsort(text->key + begin, i - begin, sizeof *text->key, compare_keys);
     }
-    if (done == 0) return s;
-    push_bytes_of(out, s + done, *n - done);
-    *n = out->n;
-    return out->data;
+    size_t kept = 0, base = 0;
+    int last = 0;                           // class of the last mark that stays; -1 directly after the base
+    for (size_t i = 0; i < text->n; i++) {
+        int combining = combining_at(text, i);
+        uint32_t c = code_at(text, i), composed = 0;
+        if (last < combining && char_may_change(t, c)) composed = compose(t, code_at(text, base), c);
+        if (composed) { text->key[base] = composed; continue; }
+        if (combining == 0) base = kept;
+        last = combining == 0 ? -1 : combining;
+        text->key[kept++] = c;
+    }
+    text->n = kept;
 }
 
 /* ---------------------------------------------------------------------------------------------
  * Split
  * ------------------------------------------------------------------------------------------- */
 
-typedef struct { uint32_t code; Class class; size_t end; } Char;
-
-static Char char_at(const Tokenizer *t, const unsigned char *s, size_t n, size_t i) {
-    Char c = { 0, END, n };
-    Utf8 kind;
-    if (i >= n) return c;
-    c.end = i + utf8_decode(s + i, n - i, &c.code, &kind);
-    c.class = char_class(t, c.code);
-    return c;
+static Class class_at(const Tokenizer *t, const Keys *text, size_t i) {
+    return i < text->n ? char_class(t, code_at(text, i)) : END;
 }
 
-static size_t run_end(const Tokenizer *t, const unsigned char *s, size_t n, size_t i, Class class) {
-    for (Char c; (c = char_at(t, s, n, i)).class == class; ) i = c.end;
-    return i;
+static bool newline_at(const Keys *text, size_t i) {
+    return i < text->n && (code_at(text, i) == '\n' || code_at(text, i) == '\r');
 }
 
-static bool is_newline(uint32_t c) { return c == '\n' || c == '\r'; }
+/* The letter at i in lower case, as far as contractions have it: U+017F is a long s. */
+static uint32_t lower_at(const Keys *text, size_t i) {
+    uint32_t c = i < text->n ? code_at(text, i) : 0;
+    return c == 0x17F ? 's' : c >= 'A' && c <= 'Z' ? c + 32 : c;
+}
 
-static uint32_t fold_case(uint32_t c) { return c == 0x17F ? 's' : c >= 'A' && c <= 'Z' ? c + 32 : c; }
-
-/* Where the word that begins at s[i] ends. The branches of the pattern
- *     (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
- * in their order, each of which wins where it matches at all. */
-static size_t word_end(const Tokenizer *t, const unsigned char *s, size_t n, size_t i) {
-    Char c = char_at(t, s, n, i), d = char_at(t, s, n, c.end);
-    if (c.code == '\'') {
-        Char e = char_at(t, s, n, d.end);
-        uint32_t a = fold_case(d.code), b = fold_case(e.code);
-        if (a == 's' || a == 't' || a == 'm' || a == 'd') return d.end;
-        if ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l')) return e.end;
+/* Where the word that begins at i ends. The branches of the pattern, in its order:
+ *     (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
+static size_t word_end(const Tokenizer *t, const Keys *text, size_t i) {
+    Class class = class_at(t, text, i), next = class_at(t, text, i + 1);
+    if (code_at(text, i) == '\'') {
+        uint32_t a = lower_at(text, i + 1), b = lower_at(text, i + 2);
+        if (a == 's' || a == 't' || a == 'm' || a == 'd') return i + 2;
+        if ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l')) return i + 3;
     }
-    if (c.class == LETTER || (c.class != NUMBER && !is_newline(c.code) && d.class == LETTER))
-        return run_end(t, s, n, c.end, LETTER);
-    if (c.class == NUMBER) return c.end;
-    if (c.class == OTHER || (c.code == ' ' && d.class == OTHER)) {
-        size_t end = run_end(t, s, n, c.end, OTHER);
-        while (end < n && is_newline(s[end])) end++;
-        return end;
+    if (class == LETTER || (next == LETTER && class != NUMBER && !newline_at(text, i))) {
+        do i++; while (class_at(t, text, i) == LETTER);
+        return i;
     }
-    size_t begin = i, last = i, after_newline = 0;          // where the last white space begins; the last newline ends
-    for (Char w = c; w.class == SPACE; w = char_at(t, s, n, i)) {
-        last = i;
-        i = w.end;
-        if (is_newline(w.code)) after_newline = i;
+    if (class == NUMBER) return i + 1;
+    if (class == OTHER || (next == OTHER && code_at(text, i) == ' ')) {
+        do i++; while (class_at(t, text, i) == OTHER);
+        while (newline_at(text, i)) i++;
+        return i;
     }
+    size_t end = i, after_newline = 0;
+    for (; class_at(t, text, end) == SPACE; end++) if (newline_at(text, end)) after_newline = end + 1;
     if (after_newline) return after_newline;
-    return i < n && last > begin ? last : i;
+    return end < text->n && end - i > 1 ? end - 1 : end;    // the last space goes to the word after it
 }
 
 /* ---------------------------------------------------------------------------------------------
- * BPE (Sennrich et al. 2016), in ranks as GPT-2 does it
+ * BPE (Sennrich et al. 2016)
  * ------------------------------------------------------------------------------------------- */
 
-/* The symbols of a word are a linked list, at first one for each byte. A heap holds the neighbours
- * that merge, lowest rank first, then leftmost; what has changed since is skipped when it comes up. */
+/* The tokens of a word are a linked list, at first one for each byte. Neighbours that merge wait in
+ * a heap, lowest rank first, then leftmost. An entry whose pair has changed since is skipped. */
+typedef struct {
+    uint32_t id, previous, next;            // the last one's next is the number of bytes
+    uint32_t rank, merged;                  // of the merge with the next; rank NONE: they don't merge
+} Node;
+
+/* Memory that the words of a text use in turn. */
+typedef struct {
+    Keys text, heap;
+    Node *nodes;
+    size_t n_nodes, capacity;
+} Scratch;
+
+static void heap_push(Keys *heap, uint64_t key) {
+    push_key(heap, key);
+    size_t i = heap->n - 1;
+    for (; i > 0 && heap->key[(i - 1) / 2] > key; i = (i - 1) / 2) heap->key[i] = heap->key[(i - 1) / 2];
+    heap->key[i] = key;
+}
+
+static uint64_t heap_pop(Keys *heap) {
+    uint64_t least = heap->key[0], key = heap->key[--heap->n];
+    size_t i = 0;
+    for (size_t child; (child = 2 * i + 1) < heap->n; i = child) {
+        if (child + 1 < heap->n && heap->key[child + 1] < heap->key[child]) child++;
+        if (heap->key[child] >= key) break;
+        heap->key[i] = heap->key[child];
+    }
+    heap->key[i] = key;
+    return least;
+}
 
 static const Merge *find_merge(const Tokenizer *t, uint32_t left, uint32_t right) {
     uint32_t slot = (left * 0x9E3779B1u + right) * 0x85EBCA6Bu >> t->slot_shift;
@@ -542,59 +481,44 @@ static const Merge *find_merge(const Tokenizer *t, uint32_t left, uint32_t right
     }
 }
 
-static void heap_push(Scratch *b, uint64_t key) {
-    size_t i = b->n_heap++;
-    for (; i > 0 && b->heap[(i - 1) / 2] > key; i = (i - 1) / 2) b->heap[i] = b->heap[(i - 1) / 2];
-    b->heap[i] = key;
-}
-
-static uint64_t heap_pop(Scratch *b) {
-    uint64_t least = b->heap[0], key = b->heap[--b->n_heap];
-    size_t i = 0;
-    for (size_t child; (child = 2 * i + 1) < b->n_heap; i = child) {
-        if (child + 1 < b->n_heap && b->heap[child + 1] < b->heap[child]) child++;
-        if (b->heap[child] >= key) break;
-        b->heap[i] = b->heap[child];
-    }
-    b->heap[i] = key;
-    return least;
-}
-
-/* Looks up whether symbol i merges with the next one. */
-static void rank_pair(const Tokenizer *t, Scratch *b, uint32_t i, uint32_t n) {
-    Symbol *symbol = &b->symbols[i];
-    symbol->rank = NONE;
-    if (symbol->next == n) return;
-    const Merge *m = find_merge(t, symbol->id, b->symbols[symbol->next].id);
+/* Looks up what node i and its next one merge to. */
+static void rank_pair(const Tokenizer *t, Scratch *b, size_t i) {
+    Node *node = &b->nodes[i];
+    const Merge *m = node->next < b->n_nodes ? find_merge(t, node->id, b->nodes[node->next].id) : NULL;
+    node->rank = NONE;
     if (!m) return;
-    symbol->rank = m->rank;
-    symbol->merged = m->id;
-    heap_push(b, (uint64_t)m->rank << 32 | i);
+    node->rank = m->rank;
+    node->merged = m->id;
+    heap_push(&b->heap, (uint64_t)m->rank << 32 | i);
 }
 
-/* Appends the ids of one word. */
-static void merge_word(const Tokenizer *t, Scratch *b, const unsigned char *s, size_t size, Ids *ids) {
-    if (size > INT32_MAX) die(1, "a word of %zu bytes: too long: put spaces in it", size);
-    uint32_t n = (uint32_t)size;
-    b->symbols = grow(b->symbols, &b->symbol_capacity, n, sizeof *b->symbols);
-    b->heap = grow(b->heap, &b->heap_capacity, 2 * (size_t)n, sizeof *b->heap);      // a merge takes one and adds two
-    b->n_heap = 0;
-    for (uint32_t i = 0; i < n; i++) b->symbols[i] = (Symbol){ t->byte_id[s[i]], NONE, 0, i - 1, i + 1 };
-    for (uint32_t i = 0; i < n; i++) rank_pair(t, b, i, n);
-    while (b->n_heap > 0) {
-        uint64_t key = heap_pop(b);
+/* Appends the ids of the word from begin to end. */
+static void merge_word(const Tokenizer *t, Scratch *b, size_t begin, size_t end, Ids *ids) {
+    uint32_t n = 0;
+    if (end - begin > UINT32_MAX / 8) die(1, "a word of %zu characters: the text: put a space in it", end - begin);
+    for (size_t i = begin; i < end; i++) {
+        unsigned char s[4];
+        size_t length = utf8_encode(s, code_at(&b->text, i));
+        b->nodes = grow(b->nodes, &b->capacity, n + length, sizeof *b->nodes);
+        for (size_t k = 0; k < length; k++, n++) b->nodes[n] = (Node){ t->byte_id[s[k]], n - 1, n + 1, NONE, 0 };
+    }
+    b->n_nodes = n;
+    b->heap.n = 0;
+    for (uint32_t i = 0; i < n; i++) rank_pair(t, b, i);
+    while (b->heap.n > 0) {
+        uint64_t key = heap_pop(&b->heap);
         uint32_t i = (uint32_t)key;
-        Symbol *left = &b->symbols[i];
-        if (left->rank != key >> 32 || left->rank == NONE) continue;
-        Symbol *right = &b->symbols[left->next];
+        Node *left = &b->nodes[i];
+        if (left->rank == NONE || left->rank != key >> 32) continue;
+        Node *right = &b->nodes[left->next];
         left->id = left->merged;
         left->next = right->next;
-        right->rank = NONE;                 // it is no symbol any more
-        if (left->next < n) b->symbols[left->next].previous = i;
-        rank_pair(t, b, i, n);
-        if (i > 0) rank_pair(t, b, left->previous, n);
+        right->rank = NONE;                 // it is gone
+        if (left->next < n) b->nodes[left->next].previous = i;
+        rank_pair(t, b, i);
+        if (i > 0) rank_pair(t, b, left->previous);
     }
-    for (uint32_t i = 0; i < n; i = b->symbols[i].next) push_id(ids, (int)b->symbols[i].id);
+    for (uint32_t i = 0; i < n; i = b->nodes[i].next) push_id(ids, (int)b->nodes[i].id);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -603,10 +527,10 @@ static void merge_word(const Tokenizer *t, Scratch *b, const unsigned char *s, s
 
 /* Appends the ids of a text in which nothing is special. */
 static void encode_plain(const Tokenizer *t, Scratch *scratch, const unsigned char *s, size_t n, Ids *ids) {
-    s = normalize(t, scratch, s, &n);
-    for (size_t i = 0, end; i < n; i = end) {
-        end = word_end(t, s, n, i);
-        merge_word(t, scratch, s + i, end - i, ids);
+    normalize(t, s, n, &scratch->text);
+    for (size_t i = 0, end; i < scratch->text.n; i = end) {
+        end = word_end(t, &scratch->text, i);
+        merge_word(t, scratch, i, end, ids);
     }
 }
 
@@ -636,10 +560,9 @@ static void encode(const Tokenizer *t, const char *text, size_t n, bool special,
         begin = i + length;
     }
     encode_plain(t, &scratch, s + begin, n - begin, ids);
-    free(scratch.normalized.data);
-    free(scratch.chars.item);
-    free(scratch.symbols);
-    free(scratch.heap);
+    free(scratch.text.key);
+    free(scratch.heap.key);
+    free(scratch.nodes);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -648,17 +571,15 @@ static void encode(const Tokenizer *t, const char *text, size_t n, bool special,
 
 #ifndef QWEN_C
 
-#include <signal.h>
-
 static const char usage[] =
     "usage: ./tokenizer MODEL.bin [--ids] [--plain] [TEXT]\n"
     "       ./tokenizer MODEL.bin --decode [ID ...]\n"
     "\n"
-    "prints a line per token of TEXT: id, tab, piece. Without TEXT, of standard input\n"
-    "      --ids      only the ids, on one line\n"
-    "      --plain    <|im_end|> and its like are ordinary text\n"
-    "      --decode   the bytes of these ids, or of those on standard input\n"
-    "      --         what follows is no flag: ./tokenizer MODEL.bin -- -1\n"
+    "A line per token of TEXT, or of standard input: id, tab, piece.\n"
+    "      --ids     only the ids, on one line\n"
+    "      --plain   <|im_end|> and its like are ordinary text\n"
+    "      --decode  the bytes of these ids, or of the ids on standard input\n"
+    "      --        what follows is no flag, though it may begin with -\n"
     "  -h, --help\n";
 
 /* Standard output that was closed early (`| head -1`) is a quiet end, a full disk an error. */
@@ -668,21 +589,27 @@ static void flush_output(void) {
     die(1, "cannot write: standard output: %s", strerror(errno));
 }
 
-static Bytes read_input(void) {
-    Bytes input = { 0 };
-    unsigned char buffer[65536];
-    for (size_t n; (n = fread(buffer, 1, sizeof buffer, stdin)) > 0; ) push_bytes_of(&input, buffer, n);
+/* Standard input to its end, and a NUL. */
+static char *read_input(size_t *n) {
+    char *text = NULL;
+    size_t capacity = 0, got = 1;
+    for (*n = 0; got > 0; *n += got) {
+        text = grow(text, &capacity, *n + 65536, 1);
+        got = fread(text + *n, 1, 65535, stdin);
+    }
     if (ferror(stdin)) die(1, "cannot read: standard input: %s", strerror(errno));
-    return input;
+    text[*n] = 0;
+    return text;
 }
 
-static void push_written_id(Ids *ids, const char *text, uint32_t vocab_size) {
-    char *end;
-    errno = 0;
-    long id = strtol(text, &end, 10);
-    if (end == text || *end || errno || id < 0 || id >= (long)vocab_size)
-        die(2, "not a token id from 0 to %u: %s: see --help", vocab_size - 1, text);
-    push_id(ids, (int)id);
+/* Appends the ids that are written in a text, which is cut up. */
+static void read_ids(char *text, uint32_t vocab_size, Ids *ids) {
+    for (char *word = strtok(text, " \t\r\n"); word; word = strtok(NULL, " \t\r\n")) {
+        unsigned long id = strtoul(word, NULL, 10);
+        if (word[strspn(word, "0123456789")] || id >= vocab_size)
+            die(2, "not a token id from 0 to %u: %s: see --help", vocab_size - 1, word);
+        push_id(ids, (int)id);
+    }
 }
 
 int main(int argc, char **argv) {
@@ -695,34 +622,24 @@ int main(int argc, char **argv) {
         else if (strcmp(argv[i], "--plain") == 0) plain = true;
         else if (strcmp(argv[i], "--decode") == 0) decode = true;
         else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) { fputs(usage, stdout); flush_output(); return 0; }
-        else die(2, "no such flag: %s: see --help; write -- before a text that begins with -", argv[i]);
+        else die(2, "no such flag: %s: see --help; a text that begins with - goes after --", argv[i]);
     }
     if (n == 0) { fputs(usage, stderr); return 2; }
-    if (n > 2 && !decode) die(2, "more than one text: %s: quote a text that has spaces", argv[2]);
-    if (decode && (only_ids || plain)) die(2, "these make no sense together: --decode and --ids or --plain: leave one out");
+    if (n > 2 && !decode) die(2, "more than one text: %s: put quotes around a text with spaces", argv[2]);
+    if (decode && (only_ids || plain)) die(2, "these make no sense together: --decode and %s: leave one out", plain ? "--plain" : "--ids");
 
-    signal(SIGPIPE, SIG_IGN);               // a closed pipe is an error of write, which flush_output sees
+    signal(SIGPIPE, SIG_IGN);               // a closed pipe is an error like others, for flush_output
     File file = map_file(argv[0]);
     Tokenizer t = open_tokenizer(&file, argv[0]);
     Ids ids = { 0 };
-    if (decode) {
-        for (int i = 1; i < n; i++) push_written_id(&ids, argv[i], file.header->vocab_size);
-        if (n == 1) {
-            Bytes input = read_input();
-            push_bytes_of(&input, (const unsigned char *)"", 1);
-            for (char *word = strtok((char *)input.data, " \t\r\n"); word; word = strtok(NULL, " \t\r\n"))
-                push_written_id(&ids, word, file.header->vocab_size);
-            free(input.data);
-        }
-    } else if (n == 2) {
-        encode(&t, argv[1], strlen(argv[1]), !plain, &ids);
-    } else {
-        Bytes input = read_input();
-        encode(&t, (const char *)input.data, input.n, !plain, &ids);
-        free(input.data);
-    }
+    size_t size = 0;
+    char *input = n == 1 ? read_input(&size) : NULL;
+    if (decode && input) read_ids(input, file.header->vocab_size, &ids);
+    else if (decode) for (int i = 1; i < n; i++) read_ids(argv[i], file.header->vocab_size, &ids);
+    else if (input) encode(&t, input, size, !plain, &ids);
+    else encode(&t, argv[1], strlen(argv[1]), !plain, &ids);
+
     for (size_t i = 0; i < ids.n && !ferror(stdout); i++) {
-        size_t size;
         const unsigned char *bytes = token_bytes(&t, ids.id[i], &size);
         if (decode) fwrite(bytes, 1, size, stdout);
         else if (only_ids) printf("%s%d", i ? " " : "", ids.id[i]);
@@ -734,7 +651,29 @@ int main(int argc, char **argv) {
     }
     if (only_ids) putchar('\n');
     flush_output();
+    free(input);
     free(ids.id);
+    return 0;
+}
+
+#else
+
+/* Zeroed memory for count things of a size. Never NULL. */
+static void *allocate(size_t count, size_t size) {
+    void *memory = calloc(count ? count : 1, size);
+    if (!memory) die(1, "out of memory: %zu times %zu bytes: close other programs", count, size);
+    return memory;
+}
+
+static int char_columns(const Tokenizer *t, uint32_t c) { return (int)(char_properties(t, c) >> 11 & 3); }
+
+/* How many bytes at the end of s[n] are the beginning of a character that is not whole. */
+static int utf8_incomplete(const unsigned char *s, size_t n) {
+    for (int i = 1; i <= 3 && (size_t)i <= n; i++) {
+        uint32_t c;
+        Utf8 kind;
+        if (utf8_decode(s + n - i, (size_t)i, &c, &kind) == (size_t)i && kind == UTF8_CUT) return i;
+    }
     return 0;
 }
 

@@ -1,0 +1,178 @@
+"""Compares ./tokenizer with the `tokenizers` library on generated strings or on a file, and counts differences.
+
+    python3 tests/compare_tokenizer.py ./tokenizer MODEL.bin tokenizer.json [--strings N] [--seed N] [--file PATH]
+
+Needs `tokenizers`; no part of test_all.sh. Many strings go through one process: they are joined by an added token,
+at which both sides cut the text before they look at it, and the ids are split there again.
+"""
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import subprocess
+import sys
+import time
+import unicodedata
+from typing import Callable, List, Set, Tuple
+
+import tokenizers
+
+SEPARATOR = "<|endoftext|>"
+SPACES = [" ", "  ", "\t", "\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1f", "\x85", "\xa0", "\u1680", "\u2002", "\u2028", "\u2029", "\u202f",
+          "\u205f", "\u3000", "\ufeff", "\u200b", "\u180e"]
+CONTRACTIONS = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "'RE", "'vE", "'lL", "'D", "'\u017f", "\u2019s", "''", "'r", "'l", "'x", "'"]
+LOOK_ALIKES = ["<|im_start|>", "<|im_end|>", "<|im_end", "|>", "<|", "<", "<|im_end |>", "<|IM_END|>", "<|im_start|", "<<|im_end|>>", "|im_end|>"]
+WORDS = ("the The THE colour naïve façade über Ærøskøbing don't I'll we've it's 3.14 1,000,000 x² ½ Ⅳ ① e-mail http://a.b/c?d=e f(x) != -> "
+         "苹果是什么颜色 你好世界 東京 こんにちは カタカナ ｶﾞ 한국어 안녕하세요 Привет мир Ελληνικά ΐ שָׁלוֹם مرحبا हिन्दी नमस्ते বাংলা தமிழ் ไทยนี้ ລາວ "
+         "မြန်မာ ខ្មែរ አማርኛ ქართული հայերեն 👍🏽 👩‍👩‍👧 🇨🇳 ☃ ∑ √ § € int main(void) { return 0; } #include <stdio.h>").split(" ")
+RANGES = [(0x20, 0x7F), (0x80, 0x250), (0x300, 0x370), (0x370, 0x530), (0x590, 0x700), (0x900, 0xE00), (0xE00, 0x1000), (0x1000, 0x1100),
+          (0x1100, 0x1200), (0x1E00, 0x2000), (0x2000, 0x2C00), (0x3000, 0x3400), (0x4E00, 0xA000), (0xAC00, 0xD7A4), (0xD7B0, 0xD800),
+          (0xE000, 0xE100), (0xF900, 0xFB50), (0xFB50, 0x10000), (0x10000, 0x12000), (0x1D000, 0x1D800), (0x1F000, 0x1FB00),
+          (0x20000, 0x20100), (0x2F800, 0x2FA20), (0xE0000, 0xE01F0), (0x100000, 0x100010), (0, 0x110000)]
+
+
+def shared_code_points() -> Tuple[Set[int], List[int], List[int]]:
+    """(code points that behave alike on both sides, those that only one side's Unicode assigns or that are classed
+    differently, those whose NFC differs). Our side is this Python's `unicodedata`, as it is export.py's; the
+    library's is found from what its patterns and its normaliser do."""
+    def matched(pattern: str) -> Set[int]:
+        split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), "removed", invert=True)
+        return {ord(c) for piece, _ in split.pre_tokenize_str("".join(map(chr, points))) for c in piece}
+
+    points = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    letters, numbers, spaces, unassigned = (matched(p) for p in (r"\p{L}", r"\p{N}", r"\s", r"\p{Cn}"))
+    nfc = tokenizers.normalizers.NFC()
+    classed, normalised = [], set()
+    for c in points:
+        char, category = chr(c), unicodedata.category(chr(c))
+        ours = (category[0] == "L", category[0] == "N", char.isspace() and not 0x1C <= c <= 0x1F, category == "Cn")
+        if ours != (c in letters, c in numbers, c in spaces, c in unassigned):
+            classed.append(c)
+        # Alone, and as a mark that moves or blocks by its combining class.
+        decomposed = unicodedata.normalize("NFD", char)
+        for text in (char, decomposed, "a\u0301\u0345" + char, "a" + char + "\u0334\u0301", "\u1ea1" + char + "\u0302"):
+            if unicodedata.normalize("NFC", text) != nfc.normalize_str(text):
+                normalised.update([c, *map(ord, decomposed)])
+    return set(points).difference(classed, normalised), classed, sorted(normalised)
+
+
+def ranges(points: List[int]) -> str:
+    """Code points as U+0041-0043 U+0061."""
+    groups = itertools.groupby(enumerate(points), lambda pair: pair[1] - pair[0])
+    runs = [[c for _, c in group] for _, group in groups]
+    return " ".join(f"U+{run[0]:04X}" + (f"-{run[-1]:04X}" if len(run) > 1 else "") for run in runs)
+
+
+def make_generator(rng: random.Random, known: Set[int]) -> Callable[[], str]:
+    """A function that returns a new string of code points of `known` at each call."""
+    marks = sorted(c for c in known if unicodedata.combining(chr(c)))
+    bases = sorted(c for c in known if unicodedata.decomposition(chr(c)) and not unicodedata.decomposition(chr(c)).startswith("<"))
+    assigned = sorted(c for c in known if unicodedata.category(chr(c)) != "Cn")
+
+    def from_range() -> str:
+        low, high = rng.choice(RANGES)
+        return "".join(chr(c) for c in (rng.randrange(low, high) for _ in range(rng.randint(1, 8))) if c in known)
+
+    def run() -> str:
+        return rng.choice([" ", "a", "的", "\n", " \n", "ab", "́", "̣́", "가", "-", "1", "<|im_", "👍", "\r\n", "\t "]) * rng.choice([2, 3, 7, 30, 200])
+
+    makers = [
+        lambda: rng.choice(WORDS),
+        lambda: rng.choice(SPACES) * rng.choice([1, 1, 1, 2, 5]),
+        lambda: rng.choice(CONTRACTIONS),
+        lambda: rng.choice(LOOK_ALIKES),
+        from_range,
+        from_range,
+        lambda: chr(rng.choice(assigned)),
+        lambda: chr(rng.choice(bases)),
+        lambda: unicodedata.normalize("NFD", chr(rng.choice(bases)) + chr(rng.choice(bases))),
+        lambda: rng.choice("aeiouAEO가ᄀ각αяक" + chr(rng.choice(bases))) + "".join(chr(rng.choice(marks)) for _ in range(rng.randint(1, 4))),
+        lambda: "".join(chr(rng.randrange(low, high)) for low, high in [(0x1100, 0x1113), (0x1161, 0x1176), (0x11A7, 0x11C3)][:rng.randint(1, 3)]),
+        lambda: str(rng.randrange(10 ** rng.randint(1, 9))),
+        lambda: "".join(rng.choice("abcdefghijklmnopqrstuvwxyzABCDEFGHIJ") for _ in range(rng.randint(1, 12))),
+        run,
+    ]
+    weights = [6, 8, 2, 1, 4, 4, 2, 2, 2, 3, 2, 2, 4, 0.3]
+
+    def generate() -> str:
+        while True:
+            text = "".join(rng.choices(makers, weights)[0]() for _ in range(rng.randint(1, 12)))
+            if SEPARATOR not in text and all(ord(c) in known for c in text):
+                return text
+    return generate
+
+
+def damage(rng: random.Random, text: str) -> bytes:
+    """The text in UTF-8 with bytes dropped, changed and inserted."""
+    data = bytearray(text.encode())
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(data) + 1)
+        kind = rng.randrange(3)
+        if kind == 0:
+            data[at:at] = bytes(rng.choice([0x80, 0xBF, 0xC0, 0xC2, 0xE0, 0xED, 0xF0, 0xF4, 0xF5, 0xFF, 0xA0, 0x90]) for _ in range(rng.randint(1, 3)))
+        elif kind == 1:
+            del data[at:at + 1]
+        elif at < len(data):
+            data[at] = rng.randrange(256)
+    return bytes(data)
+
+
+def our_ids(program: str, model: str, data: bytes, *flags: str) -> List[int]:
+    run = subprocess.run([program, model, "--ids", *flags], input=data, stdout=subprocess.PIPE, check=True)
+    return list(map(int, run.stdout.split()))
+
+
+def compare(program: str, model: str, library: tokenizers.Tokenizer, strings: List[bytes]) -> List[bytes]:
+    """The strings whose ids differ."""
+    separator = library.token_to_id(SEPARATOR)
+    ids = our_ids(program, model, SEPARATOR.encode().join(strings))
+    ours = [list(group) for is_separator, group in itertools.groupby(ids, lambda i: i == separator) if not is_separator]
+    theirs = library.encode_batch_fast([s.decode("utf-8", "replace") for s in strings], add_special_tokens=False)
+    kept = [(s, e.ids) for s, e in zip(strings, theirs) if e.ids]       # an empty string leaves no group
+    if len(ours) != len(kept):
+        return [s for s, ids in kept if our_ids(program, model, s) != ids]
+    return [s for (s, ids), our in zip(kept, ours) if ids != our]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("program")
+    parser.add_argument("model", metavar="MODEL.bin")
+    parser.add_argument("tokenizer", metavar="tokenizer.json")
+    parser.add_argument("--strings", type=int, default=100000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--file", help="compare on this file, whole and line by line, instead of generated strings")
+    args = parser.parse_args()
+    library = tokenizers.Tokenizer.from_file(args.tokenizer)
+    rng = random.Random(args.seed)
+    differing: List[bytes] = []
+    count = size = 0
+
+    if args.file:
+        with open(args.file, "rb") as file:
+            data = file.read()
+        whole = library.encode(data.decode("utf-8", "replace"), add_special_tokens=False).ids == our_ids(args.program, args.model, data)
+        print(f"{args.file}: {len(data)} bytes in one piece: {'equal' if whole else 'DIFFERENT'}")
+        batches = [data.splitlines(keepends=True)]
+    else:
+        known, classed, normalised = shared_code_points()
+        print(f"Unicode here {unicodedata.unidata_version}, tokenizers {tokenizers.__version__}. Left out: {len(classed)} code points that "
+              f"only one side assigns; {len(normalised)} in whose NFC they differ: {ranges(normalised)}", flush=True)
+        generate = make_generator(rng, known)
+        batches = ([damage(rng, s) if rng.random() < 0.1 else s.encode() for s in (generate() for _ in range(10000))]
+                   for _ in range((args.strings + 9999) // 10000))
+    start = time.time()
+    for batch in batches:
+        differing += compare(args.program, args.model, library, batch)
+        count, size = count + len(batch), size + sum(map(len, batch))
+        if sys.stderr.isatty():
+            print(f"\r{count} strings, {len(differing)} differ, {time.time() - start:.0f} s ", end="", file=sys.stderr)
+    for s in differing[:20]:
+        print(ascii(s), our_ids(args.program, args.model, s), library.encode(s.decode("utf-8", "replace"), add_special_tokens=False).ids)
+    print(f"{count} strings, {size} bytes: {len(differing)} differ")
+    return 1 if differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
