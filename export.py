@@ -6,21 +6,49 @@ only, Python 3.8 or newer. The weights are streamed, so memory does not grow wit
 """
 from __future__ import annotations
 
+import os
+import signal
+import sys
+
+temporary = ""                          # the unfinished file
+
+
+def say(*parts: str) -> None:
+    """One line on standard error, in the place of a progress bar."""
+    erase = "\r\x1b[K" if sys.stderr.isatty() else ""
+    line = "".join(c if c.isprintable() else "?" for c in ": ".join(("export.py",) + parts))
+    print(erase + line, file=sys.stderr, flush=True)
+
+
+def remove_temporary() -> None:
+    try:
+        os.unlink(temporary)
+    except OSError:
+        pass
+
+
+def interrupted(number: int, frame: object) -> None:
+    remove_temporary()
+    say("interrupted", "nothing was written", "run it again")
+    os._exit(128 + number)
+
+
+if __name__ == "__main__":              # this early, since Ctrl-C may come while the modules below are loaded
+    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGTERM, interrupted)
+
 import argparse
 import errno
+import itertools
 import json
 import math
-import os
 import re
 import reprlib
-import signal
 import struct
-import sys
 import time
 import unicodedata
 from collections import Counter, namedtuple
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 
 ALIGN = 64                              # bytes; sections, arrays and tensors start at multiples of it
@@ -33,24 +61,17 @@ QWEN_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^
 AGAIN = "download it again"
 UNSUPPORTED = "only Qwen1.5, Qwen2 and Qwen2.5 as published are supported"
 
+# The shape of the model, in the order of the header; where a tensor lies (offset in the file, size: bytes) and what it is.
+Config = namedtuple("Config", "dim hidden_dim n_layers n_heads n_kv_heads head_dim vocab_size max_positions "
+                              "tied rms_eps rope_theta")
+Tensor = namedtuple("Tensor", "path name dtype shape offset size")
+
 brief = reprlib.Repr()                  # values inside messages: whatever a file holds, a few words
 brief.maxstring = brief.maxother = 80
 
 
-# The model's shape in the order of the header; where a tensor lies and what it is (offset from the file's start, size: bytes).
-Config = namedtuple("Config", "dim hidden_dim n_layers n_heads n_kv_heads head_dim vocab_size max_positions tied rms_eps rope_theta")
-Tensor = namedtuple("Tensor", "path name dtype shape offset size")
-
-
 class Refusal(Exception):
     """Refusal(what is wrong, in which file, what to do)."""
-
-
-def say(*parts: str) -> None:
-    """One line on standard error, in the place of a progress bar."""
-    erase = "\r\x1b[K" if sys.stderr.isatty() else ""
-    line = "".join(c if c.isprintable() else "?" for c in ": ".join(("export.py",) + parts))
-    print(erase + line, file=sys.stderr, flush=True)
 
 
 # -- JSON ----------------------------------------------------------------------------------------------------
@@ -207,11 +228,12 @@ def check_pipeline(tokenizer: Settings, model: Settings) -> None:
         tokenizer.refuse("normalizer")
     if tokenizer.inside("decoder").values.get("type") != "ByteLevel":
         tokenizer.refuse("decoder")
-    if tokenizer.values.get("post_processor") is not None and tokenizer.inside("post_processor").values.get("type") != "ByteLevel":
+    if tokenizer.get("post_processor", dict, {}).get("type", "ByteLevel") != "ByteLevel":
         tokenizer.refuse("post_processor")
     if model.values.get("type", "BPE") != "BPE":
         model.refuse("type")
-    for name in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges"):
+    for name in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback",
+                 "ignore_merges"):
         if model.values.get(name):
             model.refuse(name)
 
@@ -239,10 +261,9 @@ def read_tokens(tokenizer: Settings, model: Settings, vocab_size: int) -> Tuple[
         text, i = token.get("content", str), token.get("id", int, None, 0, vocab_size - 1)
         if any(token.get(flag, bool, False) for flag in ("single_word", "lstrip", "rstrip", "normalized")):
             refuse(f"the added token {brief.repr(text)} has one of single_word, lstrip, rstrip, normalized")
-        data = text.encode("utf-8", "surrogatepass")
-        if not text or text in added or i in added.values() or tokens.get(i, data) != data:
+        if not text or text in added or vocab.get(text, i) != i or i in tokens and text not in vocab:
             refuse(f"the added token {brief.repr(text)} with id {i} is empty or contradicts another token")
-        added[text], tokens[i] = i, data
+        added[text], tokens[i] = i, text.encode("utf-8", "surrogatepass")
     for text in SPECIAL:
         if text not in added:
             refuse(f"added_tokens lacks {text}")
@@ -303,7 +324,8 @@ def unicode_tables() -> Tuple[List[int], List[int], List[int], List[int]]:
     number_of = {start: numbers.setdefault(tuple(map(properties, range(start, start + 256))), len(numbers))
                  for start in used[::256]}
     block = [number_of.get(start, number_of[0x40000]) for start in range(0, 0x110000, 256)]
-    return block, [p for chars in numbers for p in chars], [*sum(decompositions, ())], [*sum(compositions, ())]
+    flat = itertools.chain.from_iterable
+    return block, [*flat(numbers)], [*flat(decompositions)], [*flat(compositions)]
 
 
 def tokenizer_section(tokenizer: Settings, vocab_size: int) -> Tuple[bytes, Dict[str, int]]:
@@ -503,14 +525,6 @@ def write_behind(out: Any, pieces: Iterator[bytes], total: int) -> None:
 
 # -- The file ------------------------------------------------------------------------------------------------
 
-temporary = ""                          # the unfinished file, for the signal handler to remove
-
-
-def remove_temporary() -> None:
-    with suppress(OSError):
-        os.unlink(temporary)
-
-
 def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
     """Writes the checkpoint in `directory` to `out_path`. `kind`, "base" or "chat", overrides what the checkpoint
     says of itself. Raises Refusal or OSError, and then the unfinished file is `temporary`."""
@@ -566,14 +580,6 @@ def main() -> int:
     parser.add_argument("out", metavar="OUT.bin")
     parser.add_argument("--kind", choices=("base", "chat"), help="how ./qwen runs it (default: what the checkpoint says)")
     args = parser.parse_args()
-
-    def interrupted(number: int, frame: Any) -> NoReturn:
-        remove_temporary()
-        say("interrupted", args.out, "nothing was written")
-        os._exit(128 + number)
-
-    signal.signal(signal.SIGINT, interrupted)
-    signal.signal(signal.SIGTERM, interrupted)
     try:
         export(args.directory, args.out, args.kind)
         return 0
