@@ -292,7 +292,7 @@ def merge_table(model: Settings) -> bytes:
         while slots[slot] is not empty:
             slot = (slot + 1) % (1 << bits)
         slots[slot] = (*pair, rank, joined)
-    return b"".join(struct.pack("<4I", *slot) for slot in slots)
+    return struct.pack(f"<{4 << bits}I", *itertools.chain.from_iterable(slots))
 
 
 def unicode_tables() -> Tuple[List[int], List[int], List[int], List[int]]:
@@ -484,8 +484,9 @@ def to_bf16(data: bytes, dtype: str) -> bytes:
 
 
 def convert_tensors(tensors: List[Tensor]) -> Iterator[bytes]:
-    """The weights section piece by piece: matrices as bf16, norms and biases as float32, each tensor aligned."""
-    end = 0
+    """The weights section piece by piece: matrices as bf16, norms and biases as float32, each tensor aligned. A piece
+    holds until the next but one is asked for."""
+    buffers, end = [bytearray(CHUNK), bytearray(CHUNK)], 0
     for tensor in tensors:
         yield bytes(-end % ALIGN)
         end += -end % ALIGN
@@ -494,7 +495,11 @@ def convert_tensors(tensors: List[Tensor]) -> Iterator[bytes]:
         with open(tensor.path, "rb") as file:
             file.seek(tensor.offset)
             for done in range(0, tensor.size, step):
-                data = file.read(min(step, tensor.size - done))
+                size = min(step, tensor.size - done)
+                data = buffers[0] if size == CHUNK else bytearray(size)
+                buffers.reverse()
+                if file.readinto(data) != size:
+                    raise Refusal("the file shrank while it was read", tensor.path, "run the export again")
                 if has_nonfinite(data, tensor.dtype):
                     raise Refusal(f"tensor {tensor.name} holds NaN or infinity", tensor.path, AGAIN)
                 piece = convert(data, tensor.dtype)
@@ -519,8 +524,6 @@ def write_behind(out: Any, pieces: Iterator[bytes], total: int) -> None:
                 print(f"\r[{'#' * (30 * done // total):30}] {done / 1e9:.2f} of {total / 1e9:.2f} GB, "
                       f"{done / 1e6 / (now - start):.0f} MB/s\x1b[K", end="", file=sys.stderr, flush=True)
         written.result()
-    if done != total:
-        raise Refusal(f"{total - done} bytes of weights are missing", "the checkpoint", "it changed while it was read: run the export again")
 
 
 # -- The file ------------------------------------------------------------------------------------------------
