@@ -64,8 +64,8 @@ def ranges(points: List[int]) -> str:
     return " ".join(f"U+{run[0]:04X}" + (f"-{run[-1]:04X}" if len(run) > 1 else "") for run in runs)
 
 
-def make_generator(rng: random.Random, known: Set[int]) -> Callable[[], str]:
-    """A function that returns a new string of code points of `known` at each call."""
+def make_generator(rng: random.Random, known: Set[int], longest: int = 12) -> Callable[[], str]:
+    """A function that returns a new string, of up to `longest` parts and of code points of `known`, at each call."""
     marks = sorted(c for c in known if unicodedata.combining(chr(c)))
     bases = sorted(c for c in known if unicodedata.decomposition(chr(c)) and not unicodedata.decomposition(chr(c)).startswith("<"))
     assigned = sorted(c for c in known if unicodedata.category(chr(c)) != "Cn")
@@ -97,7 +97,7 @@ def make_generator(rng: random.Random, known: Set[int]) -> Callable[[], str]:
 
     def generate() -> str:
         while True:
-            text = "".join(rng.choices(makers, weights)[0]() for _ in range(rng.randint(1, 12)))
+            text = "".join(rng.choices(makers, weights)[0]() for _ in range(rng.randint(1, longest)))
             if SEPARATOR not in text and all(ord(c) in known for c in text):
                 return text
     return generate
