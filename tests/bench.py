@@ -153,7 +153,7 @@ def bench(args: argparse.Namespace, folder: str) -> None:
     def median(key: Tuple[str, int, int]) -> Result:
         return Result(*(statistics.median(column) for column in zip(*results[key])))
 
-    print(f"Qwen1.5 {args.shape} shape, random weights; {processor()}; {args.compiler}; medians of {args.rounds} rounds\n")
+    print(f"Qwen1.5 {args.shape} shape, random weights; {processor()}; {args.compiler}; medians, rounds: {args.rounds}\n")
     print(" " * 18 + "".join(f"{f'{t} thread' + 's' * (t > 1):^38}" for t in n_threads))
     print(" " * 18 + f"{'tok/s':>9}{'rate':>16}{'share':>8}     " * len(n_threads))
     for name in models:
