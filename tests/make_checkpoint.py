@@ -30,7 +30,7 @@ PRESETS = {
     "1.8b": dict(dim=2048, layers=24, heads=16, kv_heads=16, hidden=5504, vocab=151936, tied=False),
     "qwen2-0.5b": dict(dim=896, layers=24, heads=14, kv_heads=2, hidden=4864, vocab=151936, tied=True),
 }
-BLOCK = 1 << 16                         # random numbers drawn; larger tensors repeat them, each from another place
+SHORT, LONG = 65521, 1048573            # how many random numbers are drawn; see class Random
 QWEN15_TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
     "{{ '<|im_start|>system\nYou are a helpful assistant<|im_end|>\n' }}{% endif %}"
@@ -113,25 +113,27 @@ def encode(values: List[float], dtype: str) -> bytes:
 
 
 class Random:
-    """Normally distributed numbers in bulk: tensors larger than BLOCK repeat a block, from a random place on in each
-    repetition, so that no two rows are equal."""
+    """Normally distributed numbers in bulk. Some are drawn, a prime number of them and more than any tensor has rows;
+    each tensor repeats them, from another place on. So no two of its rows are equal, whatever their length."""
 
-    def __init__(self, seed: int, dtype: str):
+    def __init__(self, seed: int, dtype: str, rows: int):
         self.random = random.Random(seed)
         self.dtype = dtype
-        self.normal = [self.random.gauss(0.0, 1.0) for _ in range(BLOCK)]
-        self.blocks: Dict[Tuple[float, float], bytes] = {}
+        self.normal = [self.random.gauss(0.0, 1.0) for _ in range(SHORT if rows < SHORT else LONG)]
+        self.scaled: Dict[Tuple[float, float], memoryview] = {}
 
     def write(self, file: Any, count: int, mean: float, deviation: float) -> None:
-        key = (mean, deviation)
-        if key not in self.blocks:
-            self.blocks[key] = encode([mean + deviation * x for x in self.normal], self.dtype)
-        block, width = self.blocks[key], len(self.blocks[key]) // BLOCK
+        if (mean, deviation) not in self.scaled:
+            values = encode([mean + deviation * x for x in self.normal], self.dtype)
+            self.scaled[mean, deviation] = memoryview(values)
+        values = self.scaled[mean, deviation]
+        width = len(values) // len(self.normal)
+        start = self.random.randrange(len(self.normal))
         while count:
-            start = self.random.randrange(BLOCK - min(count, BLOCK // 2) + 1)
-            n = min(count, BLOCK - start)
-            file.write(block[start * width:(start + n) * width])
+            n = min(count, len(self.normal) - start)
+            file.write(values[start * width:(start + n) * width])
             count -= n
+            start = 0
 
 
 def write_safetensors(path: str, tensors: List[Tuple[str, List[int], float, float]], numbers: Random) -> int:
@@ -205,7 +207,7 @@ def make_checkpoint(directory: str, dim: int = 64, layers: int = 2, heads: int =
     write_json(directory, "generation_config.json", generation)
 
     tensors = list(tensor_list({**config, "head_dim": head_dim or dim // heads}))
-    numbers = Random(seed, dtype.upper())
+    numbers = Random(seed, dtype.upper(), max(shape[0] for _, shape, _, _ in tensors))
     if shards == 1:
         write_safetensors(os.path.join(directory, "model.safetensors"), tensors, numbers)
         return
@@ -224,7 +226,7 @@ def main() -> None:
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("directory", metavar="DIR", help="made if it does not exist")
     parser.add_argument("--preset", choices=list(PRESETS), default="tiny",
-                        help="a shape; the flags below change parts of it. All but tiny need --tokenizer or its size of vocabulary")
+                        help="a shape; the flags below change parts of it")
     for flag in ("dim", "layers", "heads", "kv-heads", "hidden"):
         parser.add_argument("--" + flag, type=int, default=argparse.SUPPRESS)
     parser.add_argument("--vocab", type=int, default=argparse.SUPPRESS, help="rows of the embedding; 0: five more than tokens")
