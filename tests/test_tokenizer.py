@@ -17,6 +17,7 @@ import sys
 import tempfile
 import traceback
 import unicodedata
+import zlib
 from typing import Any, Callable, Dict, List, Tuple
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -72,27 +73,24 @@ WRONG_CUTS = ["'sa", "'\u017fa", "'Ta", "'rea", "'VEa", "'ma", "'lLa", "'da", "'
 
 
 def small_tokenizer() -> Dict[str, Any]:
-    """tokenizer.json: the merges that build WRONG_CUTS from the left, then merges of many levels over the letters a to d."""
+    """tokenizer.json: the merges that build WRONG_CUTS from the left, then any two and three of the letters a to d, mixed."""
     stand_in = {byte: chr(c) for c, byte in byte_alphabet().items()}
     vocab = {stand_in[byte]: byte for byte in range(256)}
     merges: List[str] = []
 
     def merge(left: str, right: str) -> None:
-        if left + right not in vocab:
-            vocab[left + right] = len(vocab)
+        vocab.setdefault(left + right, len(vocab))
+        if left + " " + right not in merges:
             merges.append(left + " " + right)
 
     for text in WRONG_CUTS:
         symbols = [stand_in[byte] for byte in text.encode()]
         for i in range(1, len(symbols)):
             merge("".join(symbols[:i]), symbols[i])
-    letters, state = list("abcd"), 1
-    while len(letters) < 150:                           # numbers that are the same everywhere (Park and Miller 1988)
-        state = state * 16807 % 2147483647
-        left, right = letters[state % len(letters)], letters[state // 1000 % len(letters)]
-        if len(left + right) <= 12 and left + right not in vocab:
+    pairs = ["".join(pair) for pair in itertools.product("abcd", repeat=2)]
+    for level in (itertools.product("abcd", "abcd"), [*itertools.product(pairs, "abcd"), *itertools.product("abcd", pairs)]):
+        for left, right in sorted(level, key=lambda pair: zlib.crc32(" ".join(pair).encode())):
             merge(left, right)
-            letters.append(left + right)
     tokenizer, _ = synthetic_tokenizer()
     tokenizer["model"].update(vocab=vocab, merges=merges)
     for i, token in enumerate(tokenizer["added_tokens"]):
