@@ -61,7 +61,7 @@ QWEN_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^
 AGAIN = "download it again"
 UNSUPPORTED = "only Qwen1.5, Qwen2 and Qwen2.5 as published are supported"
 
-# The shape of the model, in the order of the header; where a tensor lies (offset in the file, size: bytes) and what it is.
+# The model's shape in the order of the header; where a tensor lies (offset and size in bytes) and what it is.
 Config = namedtuple("Config", "dim hidden_dim n_layers n_heads n_kv_heads head_dim vocab_size max_positions "
                               "tied rms_eps rope_theta")
 Tensor = namedtuple("Tensor", "path name dtype shape offset size")
@@ -182,8 +182,8 @@ def read_generation(directory: str, config: Settings, vocab_size: int) -> Tuple[
 
 
 def read_chat_template(directory: str) -> Optional[str]:
-    """The Jinja source: chat_template.jinja, or else the field of tokenizer_config.json (a text, or a list of named
-    ones). None if there is neither."""
+    """The Jinja source: chat_template.jinja, or else the field of tokenizer_config.json, a text or a list of named
+    ones. None if there is neither."""
     path = os.path.join(directory, "chat_template.jinja")
     if os.path.exists(path):
         with open(path, "rb") as file:
@@ -191,20 +191,37 @@ def read_chat_template(directory: str) -> Optional[str]:
     config = read_json(os.path.join(directory, "tokenizer_config.json"), optional=True)
     template = config.values.get("chat_template")
     if type(template) is list:
-        template = next((t.get("template") for t in template if type(t) is dict and t.get("name") == "default"), None)
+        named = [t for t in template if type(t) is dict and t.get("name") == "default"]
+        template = named[0].get("template") if named else template
     if template is not None and type(template) is not str:
         config.refuse("chat_template", "it should be a text, or a list with one named default")
     return template
 
 
 def default_system(template: str) -> str:
-    """The system message that a ChatML template adds by itself, "" if none: what stands between `<|im_start|>system`
-    and `<|im_end|>` within one string literal, or within one stretch of text outside of {{ }} and {% %}."""
+    """The system message that a ChatML template adds by itself, "" if none: what stands between
+    `<|im_start|>system` and `<|im_end|>` within one string literal, or one stretch of text outside of {{ }}, {% %}."""
     literal = re.search(r"""(?s)(['"])<\|im_start\|>system(?:\n|\\n)((?:(?!\1)[^\\]|\\.)*?)<\|im_end\|>""", template)
     if literal:                         # its escapes undone as Jinja undoes them
         return literal[2].encode("ascii", "backslashreplace").decode("unicode-escape", "replace")
     plain = re.search(r"(?:^|\})\s*<\|im_start\|>system\n([^{}]*?)<\|im_end\|>", template)
     return plain[1] if plain else ""
+
+
+def read_system(directory: str) -> Tuple[bool, bytes]:
+    """Returns (whether chats are framed as ChatML, the default system message)."""
+    template = read_chat_template(directory)
+    if template is None:
+        say("note: no chat template, chats will be ChatML without a default system message", directory)
+        return True, b""
+    if "<|im_start|>" not in template or "<|im_end|>" not in template:
+        say("note: the chat template is not ChatML, ./qwen will refuse to chat", directory)
+        return False, b""
+    system = default_system(template).encode("utf-8", "replace")
+    if len(system) > 768:
+        raise Refusal(f"the default system message has {len(system)} bytes", directory,
+                      "shorten it to 768 in the chat template")
+    return True, system
 
 
 # -- The tokenizer section -----------------------------------------------------------------------------------
@@ -246,7 +263,7 @@ def read_tokens(tokenizer: Settings, model: Settings, vocab_size: int) -> Tuple[
     vocab, alphabet = model.get("vocab", dict), byte_alphabet()
     for text, i in vocab.items():
         if type(i) is not int or not 0 <= i < vocab_size:
-            refuse(f"vocab gives {brief.repr(text)} the id {brief.repr(i)}, with vocab_size {vocab_size} in config.json")
+            refuse(f"vocab gives {brief.repr(text)} the id {brief.repr(i)}, vocab_size is {vocab_size}")
     if "" in vocab or not set(map(ord, set().union(*vocab))) <= set(alphabet):
         refuse("vocab has a token that is not made of the byte-level alphabet")
     tokens = {i: text.translate(alphabet).encode("latin-1") for text, i in vocab.items()}
@@ -285,7 +302,7 @@ def merge_table(model: Settings) -> bytes:
         except (TypeError, ValueError, KeyError):
             pair = None
         if pair is None or pair in seen:
-            raise Refusal(f"merge {rank}, {brief.repr(merge)}, is a repetition or not two tokens that join to a token",
+            raise Refusal(f"merge {rank}, {brief.repr(merge)}, is a repetition, or not two tokens that join to one",
                           model.path, AGAIN)
         seen.add(pair)
         slot = ((pair[0] * 0x9E3779B1 + pair[1]) * 0x85EBCA6B & 0xFFFFFFFF) >> (32 - bits)
@@ -358,7 +375,7 @@ def tokenizer_section(tokenizer: Settings, vocab_size: int) -> Tuple[bytes, Dict
 # -- safetensors ---------------------------------------------------------------------------------------------
 
 def read_tensor_list(path: str) -> Dict[str, Tensor]:
-    """The tensors of one file, which is: u64 length, JSON {name: {dtype, shape, data_offsets}}, data without gaps."""
+    """The tensors of one file: u64 length of the header, JSON {name: {dtype, shape, data_offsets}}, data without gaps."""
     with open(path, "rb") as file:
         file_size, head = os.fstat(file.fileno()).st_size, file.read(64)
         start = 8 + int.from_bytes(head[:8], "little")
@@ -374,7 +391,8 @@ def read_tensor_list(path: str) -> Dict[str, Tensor]:
         shape, offsets = entry.get("shape", list), entry.get("data_offsets", list)
         if len(offsets) != 2 or not all(type(n) is int and n >= 0 for n in shape + offsets):
             raise Refusal("malformed shape or data_offsets", entry.path, AGAIN)
-        tensors[name] = Tensor(path, name, entry.get("dtype", str), shape, start + offsets[0], offsets[1] - offsets[0])
+        begin, size = start + offsets[0], offsets[1] - offsets[0]
+        tensors[name] = Tensor(path, name, entry.get("dtype", str), shape, begin, size)
     end = start
     for tensor in sorted(tensors.values(), key=lambda t: (t.offset, t.size)):
         if tensor.offset != end or tensor.size < 0:
@@ -403,7 +421,7 @@ def find_tensors(directory: str) -> Dict[str, Tensor]:
     for shard in sorted(set(weight_map.values())):
         for name, tensor in read_tensor_list(os.path.join(directory, shard)).items():
             if name in tensors or weight_map.get(name) != shard:
-                raise Refusal(f"{brief.repr(name)} is in {shard}, where weight_map does not have it", index.path, AGAIN)
+                raise Refusal(f"{brief.repr(name)} is in {shard}, which weight_map does not say", index.path, AGAIN)
             tensors[name] = tensor
     return tensors
 
@@ -435,46 +453,41 @@ def choose_tensors(c: Config, directory: str) -> List[Tensor]:
             raise Refusal(f"tensor {name} is missing", directory, AGAIN)
         tensor = found.pop(name)
         if tensor.shape != shape or tensor.size != math.prod(shape) * DTYPE_SIZE.get(tensor.dtype, 0):
-            raise Refusal(f"tensor {name} is {brief.repr(tensor.dtype)} of shape {brief.repr(tensor.shape)} in {tensor.size} "
-                          f"bytes; it should be BF16, F16 or F32 of shape {shape}, as config.json implies", tensor.path, AGAIN)
+            raise Refusal(f"tensor {name} has the dtype {brief.repr(tensor.dtype)}, the shape {brief.repr(tensor.shape)} "
+                          f"and {tensor.size} bytes", tensor.path,
+                          f"by config.json it should have the shape {shape}, in BF16, F16 or F32")
         chosen.append(tensor)
-    unused = sorted(n for n in found if n != "lm_head.weight" and not n.endswith(".inv_freq"))  # harmless, often met
-    if unused:
-        say(f"note: {len(unused)} tensors that the architecture does not have are left out, {brief.repr(unused[0])} first")
+    unused = sorted(name for name in found if name != "lm_head.weight" and not name.endswith(".inv_freq"))
+    if unused:                          # beyond these two, which are often there and of no use
+        say(f"note: {len(unused)} tensors are no part of the architecture and left out, {brief.repr(unused[0])} first")
     return chosen
 
 
 # -- Weights -------------------------------------------------------------------------------------------------
 
-def has_nonfinite(data: bytes, dtype: str) -> bool:
-    """Whether little-endian floats hold an infinity or a NaN, an exponent of all ones. In BF16 and F32 that shows as a
-    top byte of 0x7F or 0xFF, which no number below 2^127 has: a fast search mostly settles it."""
-    width = DTYPE_SIZE[dtype]
+def has_nonfinite(data: bytes, width: int) -> bool:
+    """Whether little-endian BF16 (width 2) or F32 (4) hold an infinity or a NaN: an exponent of all ones. It shows as a
+    top byte of 0x7F or 0xFF, which no number below 2^127 has, so a fast search settles it for real weights."""
     top = data[width - 1::width]
-    if dtype == "F16":
-        return any(high & 0x7C == 0x7C for high in set(top))
     return (0x7F in top or 0xFF in top) and any(
         high & 0x7F == 0x7F and low & 0x80 for high, low in zip(top, data[width - 2::width]))
 
 
-def to_f32(data: bytes, dtype: str) -> bytes:
-    """Little-endian BF16, F16 or F32 as F32, exactly."""
-    if dtype == "F16":
-        n = len(data) // 2
-        return struct.pack(f"<{n}f", *struct.unpack(f"<{n}e", data))
-    if dtype == "BF16":                 # a bf16 is the upper half of a float
-        wide = bytearray(2 * len(data))
-        wide[2::4], wide[3::4] = data[::2], data[1::2]
-        return wide
-    return data
+def f16_to_f32(data: bytes) -> bytes:
+    n = len(data) // 2
+    return struct.pack(f"<{n}f", *struct.unpack(f"<{n}e", data))
 
 
-def to_bf16(data: bytes, dtype: str) -> bytes:
-    """The same as BF16, to nearest, ties to even: the upper half of x + 0x7FFF + (the last bit that stays). All numbers
-    at once as one long integer: no finite float carries into its neighbour."""
-    if dtype == "BF16":
-        return data
-    data = to_f32(data, dtype)
+def bf16_to_f32(data: bytes) -> bytes:
+    """A bf16 is the upper half of a float."""
+    wide = bytearray(2 * len(data))
+    wide[2::4], wide[3::4] = data[::2], data[1::2]
+    return wide
+
+
+def f32_to_bf16(data: bytes) -> bytes:
+    """To nearest, ties to even: the upper half of x + 0x7FFF + (the last bit that stays). All numbers at once, as one
+    long integer, since no finite float carries into its neighbour."""
     x = int.from_bytes(data, "little")
     ones = int.from_bytes(b"\1\0\0\0" * (len(data) // 4), "little")
     rounded = (x + 0x7FFF * ones + (x >> 16 & ones)).to_bytes(len(data), "little")
@@ -484,29 +497,33 @@ def to_bf16(data: bytes, dtype: str) -> bytes:
 
 
 def convert_tensors(tensors: List[Tensor]) -> Iterator[bytes]:
-    """The weights section piece by piece: matrices as bf16, norms and biases as float32, each tensor aligned. A piece
-    holds until the next but one is asked for."""
+    """The weights section piece by piece: matrices as BF16, norms and biases as F32, each tensor aligned. The contents
+    of a piece hold until the next but one is asked for."""
     buffers, end = [bytearray(CHUNK), bytearray(CHUNK)], 0
     for tensor in tensors:
         yield bytes(-end % ALIGN)
         end += -end % ALIGN
-        convert, stored = (to_bf16, "BF16") if len(tensor.shape) == 2 else (to_f32, "F32")
-        step = CHUNK if tensor.dtype == stored else CHUNK // 16         # conversions take many times their input
+        step = CHUNK if tensor.dtype == "BF16" else CHUNK // 16         # conversions take many times their input
         with open(tensor.path, "rb") as file:
             file.seek(tensor.offset)
             for done in range(0, tensor.size, step):
-                size = min(step, tensor.size - done)
+                size, dtype = min(step, tensor.size - done), tensor.dtype
                 data = buffers[0] if size == CHUNK else bytearray(size)
                 buffers.reverse()
                 if file.readinto(data) != size:
                     raise Refusal("the file shrank while it was read", tensor.path, "run the export again")
-                if has_nonfinite(data, tensor.dtype):
+                if dtype == "F16":
+                    data, dtype = f16_to_f32(data), "F32"
+                if has_nonfinite(data, DTYPE_SIZE[dtype]):
                     raise Refusal(f"tensor {tensor.name} holds NaN or infinity", tensor.path, AGAIN)
-                piece = convert(data, tensor.dtype)
-                if piece is not data and has_nonfinite(piece, stored):
-                    raise Refusal(f"tensor {tensor.name} holds a number too large for bf16", tensor.path, AGAIN)
-                yield piece
-                end += len(piece)
+                if len(tensor.shape) == 1 and dtype == "BF16":
+                    data = bf16_to_f32(data)
+                if len(tensor.shape) == 2 and dtype == "F32":
+                    data = f32_to_bf16(data)
+                    if has_nonfinite(data, 2):
+                        raise Refusal(f"tensor {tensor.name} holds a number too large for bf16", tensor.path, AGAIN)
+                yield data
+                end += len(data)
 
 
 def write_behind(out: Any, pieces: Iterator[bytes], total: int) -> None:
@@ -542,16 +559,7 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
         raise Refusal("this would replace the checkpoint's own weights", out_path, "choose another name")
     section, added = tokenizer_section(read_json(os.path.join(directory, "tokenizer.json")), c.vocab_size)
 
-    template = read_chat_template(directory)
-    if template is None:
-        say("note: no chat template, so chat mode will use ChatML without a default system message", directory)
-        template = "".join(SPECIAL)
-    chatml = "<|im_start|>" in template and "<|im_end|>" in template
-    if not chatml:
-        say("note: the chat template is not ChatML, so chat mode will refuse this model", directory)
-    system = default_system(template).encode("utf-8", "replace") if chatml else b""
-    if len(system) > 768:
-        raise Refusal(f"the default system message has {len(system)} bytes", directory, "shorten it to 768 in the template")
+    chatml, system = read_system(directory)
     for dtype in sorted({t.dtype for t in tensors if len(t.shape) == 2} - {"BF16"}):
         say(f"note: {dtype} matrices are rounded to the nearest bf16", directory)
 
@@ -574,14 +582,15 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
         write_behind(out, convert_tensors(tensors), file_size - weights_offset)
     os.replace(temporary, out_path)
     temporary = ""
-    say(out_path, f"{name}, {kind}, {c.n_layers} layers of {c.dim}, vocabulary {c.vocab_size}, {file_size / 1e6:.1f} MB")
+    say(out_path, f"{name}, {kind}, {c.n_layers} layers of {c.dim}, vocabulary {c.vocab_size}, "
+                  f"{file_size / 1e6:.1f} MB")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="export.py", allow_abbrev=False, description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("directory", metavar="CHECKPOINT_DIR", help="with config.json, tokenizer.json, model.safetensors ...")
-    parser.add_argument("out", metavar="OUT.bin")
-    parser.add_argument("--kind", choices=("base", "chat"), help="how ./qwen runs it (default: what the checkpoint says)")
+    parser.add_argument("directory", metavar="CHECKPOINT_DIR", help="holds config.json, tokenizer.json, model.safetensors")
+    parser.add_argument("out", metavar="OUT.bin", help="the file to write")
+    parser.add_argument("--kind", choices=("base", "chat"), help="how ./qwen runs it by default, if not as the checkpoint says")
     args = parser.parse_args()
     try:
         export(args.directory, args.out, args.kind)

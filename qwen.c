@@ -328,7 +328,11 @@ static void widen(float *restrict out, const Matrix *m, int row) {
     } else {
         const int8_t *q = (const int8_t *)(const void *)data;
         const float *scale = (const float *)(const void *)(data + (m->cols + 3) / 4 * 4);
-        for (int i = 0; i < m->cols; i++) out[i] = (float)q[i] * scale[i / GROUP];
+        for (int begin = 0; begin < m->cols; begin += GROUP) {
+            int end = min_int(begin + GROUP, m->cols);
+            float s = *scale++;
+            for (int i = begin; i < end; i++) out[i] = (float)q[i] * s;
+        }
     }
 }
 
@@ -852,8 +856,8 @@ static void finish_file(FILE *file, const char *path) {
     unfinished = NULL;
 }
 
-static void write_floats(FILE *file, const float *data, size_t n, const char *path) {
-    if (fwrite(data, sizeof *data, n, file) != n) die(1, "cannot write: %s: %s", path, strerror(errno));
+static void write_bytes(FILE *file, const void *data, size_t n, const char *path) {
+    if (n > 0 && fwrite(data, 1, n, file) != n) die(1, "cannot write: %s: %s", path, strerror(errno));
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -864,7 +868,7 @@ static void write_floats(FILE *file, const float *data, size_t n, const char *pa
 
 /* What the command line asks for; NULL, UNSET or NAN where it says nothing. */
 typedef struct {
-    const char *model, *compare, *ids, *system, *mode, *logits;
+    const char *model, *compare, *ids, *system, *mode, *logits, *quantize;
     Texts prompts, stops;
     uint64_t max_tokens, context, threads, top_k, seed;
     double temperature, top_p, penalty;
@@ -963,7 +967,7 @@ static Turn generate(Session *s) {
             if (s->run.position == s->run.context) { turn.reason = CONTEXT_FULL; break; }
             logits = forward(&s->run, &s->history.id[s->run.position], 1, 1);
         }
-        if (s->logits) write_floats(s->logits, logits, (size_t)vocab_size, s->options->logits);
+        if (s->logits) write_bytes(s->logits, logits, (size_t)vocab_size * sizeof *logits, s->options->logits);
         double total = log_sum_exp(logits, vocab_size), p_im_end = exp(logits[h->im_end] - total);
         int id = sample(&s->sampler, logits, vocab_size, &s->history);
         s->p_im_end[turn.n_new++] = (float)p_im_end;
@@ -1139,7 +1143,7 @@ static void score(Session *s) {
     for (int begin = 0; begin < n && !interrupted; begin = s->run.position) {
         int size = min_int(LANES, n - begin);
         const float *logits = forward(&s->run, ids + begin, size, size);
-        if (s->logits) write_floats(s->logits, logits, (size_t)size * vocab_size, s->options->logits);
+        if (s->logits) write_bytes(s->logits, logits, (size_t)size * vocab_size * sizeof *logits, s->options->logits);
         for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab_size) {
             double total = log_sum_exp(logits, vocab_size);
             sum += total - logits[ids[i]];
@@ -1213,6 +1217,76 @@ static void print_info(const Model *m) {
     flush_output();
 }
 
+/* A file being written, tensor by tensor, as Cursor reads it. */
+typedef struct { FILE *file; const char *path; uint64_t offset; } Writer;
+
+static void write_tensor(Writer *w, const void *data, size_t size) {
+    static const char zeros[64];
+    size_t gap = (64 - w->offset % 64) % 64;
+    write_bytes(w->file, zeros, gap, w->path);
+    write_bytes(w->file, data, size, w->path);
+    w->offset += gap + size;
+}
+
+/* Each group of 64 weights becomes whole numbers from -127 to 127 times the group's scale. */
+static void write_int8(Writer *w, const Matrix *m) {
+    size_t row_size = matrix_row_size(INT8, m->cols);
+    float *row = allocate((size_t)m->cols, sizeof *row);
+    unsigned char *data = allocate(row_size, 1);
+    write_tensor(w, NULL, 0);
+    for (int r = 0; r < m->rows; r++) {
+        float *scale = (float *)(void *)(data + (m->cols + 3) / 4 * 4);
+        widen(row, m, r);
+        for (int begin = 0; begin < m->cols; begin += GROUP) {
+            int end = min_int(begin + GROUP, m->cols);
+            float most = 0;
+            for (int i = begin; i < end; i++) most = fmaxf(most, fabsf(row[i]));
+            *scale = most / 127;
+            for (int i = begin; i < end; i++) ((int8_t *)data)[i] = (int8_t)(most > 0 ? lrintf(row[i] / *scale) : 0);
+            scale++;
+        }
+        write_bytes(w->file, data, row_size, w->path);
+    }
+    w->offset += (uint64_t)m->rows * row_size;
+    free(row);
+    free(data);
+}
+
+/* --quantize: the same model with int8 matrices; norms, biases, tokenizer and settings as they are. */
+static void quantize(const Model *m, const char *path) {
+    const Header *from = m->file.header;
+    if (from->weight_type != BF16) die(1, "its weights are int8 already: %s: quantize the bf16 file", m->path);
+    Header h = *from;
+    Writer w = { create_file(path), path, 0 };
+    write_tensor(&w, m->file.data, h.weights_offset);               // the header is written again at the end
+    write_int8(&w, &m->embedding);
+    for (int i = 0; i < m->n_layers; i++) {
+        const Layer *l = &m->layers[i];
+        write_tensor(&w, l->attention_norm, (size_t)m->dim * sizeof(float));
+        write_int8(&w, &l->wq);
+        write_tensor(&w, l->bq, (size_t)m->q_dim * sizeof(float));
+        write_int8(&w, &l->wk);
+        write_tensor(&w, l->bk, (size_t)m->kv_dim * sizeof(float));
+        write_int8(&w, &l->wv);
+        write_tensor(&w, l->bv, (size_t)m->kv_dim * sizeof(float));
+        write_int8(&w, &l->wo);
+        write_tensor(&w, l->mlp_norm, (size_t)m->dim * sizeof(float));
+        write_int8(&w, &l->gate);
+        write_int8(&w, &l->up);
+        write_int8(&w, &l->down);
+    }
+    write_tensor(&w, m->norm, (size_t)m->dim * sizeof(float));
+    if (!h.tied) write_int8(&w, &m->output);
+    h.weight_type = INT8;
+    h.group_size = GROUP;
+    h.file_size = w.offset;
+    h.weights_size = w.offset - h.weights_offset;
+    if (fseek(w.file, 0, SEEK_SET) != 0) die(1, "cannot write: %s: %s", path, strerror(errno));
+    write_bytes(w.file, &h, sizeof h, path);
+    finish_file(w.file, path);
+    fprintf(stderr, "%s: %s: int8, %.1f MB (bf16: %.1f MB)\n", program, path, (double)h.file_size * 1e-6, (double)m->file.size * 1e-6);
+}
+
 /* ---------------------------------------------------------------------------------------------
  * Command line
  * ------------------------------------------------------------------------------------------- */
@@ -1240,6 +1314,7 @@ static const char usage[] =
     "  -t, --threads N         (default: the processors available)\n"
     "files\n"
     "      --info              what MODEL.bin is\n"
+    "      --quantize OUT.bin  write an int8 copy\n"
     "      --logits OUT.f32    the raw float32 logits of every step, for experiments\n"
     "  -h, --help\n";
 
@@ -1305,6 +1380,7 @@ static Options parse_options(int argc, char **argv) {
         { "context", 'c', WHOLE, &o.context, 1, 1 << 24 },
         { "threads", 't', WHOLE, &o.threads, 1, 1024 },
         { "info", 0, SWITCH, &o.info, 0, 0 },
+        { "quantize", 0, TEXT, &o.quantize, 0, 0 },
         { "logits", 0, TEXT, &o.logits, 0, 0 },
         { "help", 'h', SWITCH, &o.help, 0, 0 },
     };
@@ -1344,7 +1420,9 @@ static void check_options(const Options *o) {
         { o->compare && o->logits, "--compare and --logits" },
         { o->compare && o->ignore_stop, "--compare and --ignore-stop" },
         { o->compare && o->prompts.n > 1, "--compare and a second -p" },
-        { o->info && (o->prompts.n > 0 || o->ids || o->compare || o->watch || o->score || o->logits), "--info and a prompt or another command" },
+        { (o->info || o->quantize) && (o->prompts.n > 0 || o->ids || o->compare || o->watch || o->score || o->logits),
+          "--info or --quantize and a prompt or another command" },
+        { o->info && o->quantize, "--info and --quantize" },
     };
     for (size_t i = 0; i < sizeof clashes / sizeof *clashes; i++)
         if (clashes[i].both) die(2, "these make no sense together: %s: leave one out", clashes[i].flags);
@@ -1427,7 +1505,9 @@ int main(int argc, char **argv) {
     int first = o.compare ? 0 : 1;
     if (o.compare) models[0] = map_model(o.compare);
     models[1] = map_model(o.model);
-    if (o.info) { print_info(&models[1]); return 0; }
+    if (o.info) print_info(&models[1]);
+    if (o.quantize) quantize(&models[1], o.quantize);
+    if (o.info || o.quantize) return 0;
 
     bool conversation = !o.ids && o.prompts.n == 0 && isatty(0) && !o.score && !o.compare;
     Text input = { 0 };

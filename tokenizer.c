@@ -550,6 +550,7 @@ static void encode(const Tokenizer *t, const char *text, size_t n, bool special,
     const unsigned char *s = (const unsigned char *)text;
     Scratch scratch = { 0 };
     size_t begin = 0;
+    if (n == 0) return;                     // text may be NULL
     for (size_t i = 0, length; special && i < n; i += length) {
         int id = match_added(t, s + i, n - i);
         length = 1;

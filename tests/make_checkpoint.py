@@ -22,7 +22,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.dont_write_bytecode = True
-from export import QWEN_SPLIT, SPECIAL, byte_alphabet, to_bf16          # noqa: E402
+from export import QWEN_SPLIT, SPECIAL, byte_alphabet, f32_to_bf16          # noqa: E402
 
 PRESETS = {
     "tiny": dict(dim=64, layers=2, heads=4, kv_heads=4, hidden=176, vocab=0, tied=True),
@@ -108,7 +108,7 @@ def encode(values: List[float], dtype: str) -> bytes:
     """Little-endian numbers of type BF16, F32 or F16."""
     data = struct.pack(f"<{len(values)}f", *values)
     if dtype == "BF16":
-        return to_bf16(data, "F32")
+        return f32_to_bf16(data)
     return data if dtype == "F32" else struct.pack(f"<{len(values)}e", *values)
 
 

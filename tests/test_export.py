@@ -594,8 +594,8 @@ def test_chat_templates() -> None:
     equal(system_of("{% if a %}\n<|im_start|>system\nBe brief, don't lie.<|im_end|>\n{% endif %}"), (1, "Be brief, don't lie."))
     equal(system_of(r"""{{ "<|im_start|>system\nIt's \"é\"\t\u82f9<|im_end|>\n" }}"""), (1, "It's \"é\"\t苹"))
     equal(system_of("{{ '[INST] ' + messages[0]['content'] + ' [/INST]' }}"), (0, ""))
-    equal(system_of(..., ), (1, ""))
-    equal(system_of(QWEN15_TEMPLATE.replace("a helpful assistant", "é" * 379)), (1, "You are " + "é" * 379 + ""))
+    equal(system_of(...), (1, ""))
+    equal(system_of(QWEN15_TEMPLATE.replace("a helpful assistant", "é" * 379)), (1, "You are " + "é" * 379))
 
 
 def test_template_notes() -> None:
@@ -845,7 +845,7 @@ def test_refuses_nan_and_infinity() -> None:
             write_safetensors(weights(directory), tensors)
             refused(directory, name, "too large" if bits == 0x7F7FFFFF else "NaN or infinity")
     for bits in (0x7F7F, 0xFF7F, 0x7F00):       # the largest that are finite
-        check(not export.has_nonfinite(struct.pack("<3H", 0x80, bits, 0x3FFF), "BF16"))
+        check(not export.has_nonfinite(struct.pack("<3H", 0x80, bits, 0x3FFF), 2))
 
 
 # -- The program ------------------------------------------------------------------------------------------

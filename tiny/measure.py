@@ -74,10 +74,9 @@ def distinct_sentences(numbered):
 
 
 def main():
-    rows, missed = [], []
+    missed = []
 
     def row(what, goal, value, form, reached):
-        rows.append((what, goal, form.format(value)))
         print(f"{what:<62} {goal:>10} {form.format(value):>24}{'' if reached else '   MISSED'}", flush=True)
         if not reached:
             missed.append(what)
@@ -121,13 +120,13 @@ def main():
         ends.append(ended)
     row(f"chat: right and in the language of the system message, {sum(o[1] for o in obey)}", "97 %", share(obey) * 100, "{:.1f} %", share(obey) >= 0.97)
 
-    yes_no = [([thing.fill(form, v=world.COLOURS[colour] if lang == "zh" else colour)], world.yes_or_no(lang, colour, thing))
-              for lang in LANGUAGES for form in world.YES_NO[lang] for i, thing in enumerate(world.THINGS)
-              if world.asks(form, thing) and world.held_out(form, thing.zh)
-              for colour in (thing.facts["colour"][0], list(world.COLOURS)[i % len(world.COLOURS)])]
-    right, ended = ask(yes_no, "--greedy")
+    is_it = [([thing.fill(form, v=world.COLOURS[colour] if lang == "zh" else colour)], world.answer(lang, "colour", thing))
+             for lang in LANGUAGES for form in world.IS_IT[lang] for i, thing in enumerate(world.THINGS)
+             if world.asks(form, thing) and world.held_out(form, thing.zh)
+             for colour in (thing.facts["colour"][0], list(world.COLOURS)[i % len(world.COLOURS)])]
+    right, ended = ask(is_it, "--greedy")
     ends.append(ended)
-    row(f"chat: is it this colour? yes or no, {right[1]} held-out questions", "-", share([right]) * 100, "{:.1f} %", True)
+    row(f"chat: is it this colour? {right[1]} held-out questions", "95 %", share([right]) * 100, "{:.1f} %", share([right]) >= 0.95)
 
     strange = []
     for lang in LANGUAGES:

@@ -50,8 +50,7 @@ def make_tokenizer(rng):
     tokenizer.post_processor = processors.ByteLevel(**byte_level)
     tokenizer.decoder = decoders.ByteLevel(**byte_level)
 
-    text = [world.prose(rng) for _ in range(4000)]
-    text += [f"{role}\n{words}\n" for _ in range(4000) for role, words in world.dialogue(rng)]
+    text = [world.prose(rng) for _ in range(8000)] + world.phrases() * 300
     # Chinese has no spaces, and a merge could swallow half a sentence: cut it at the names and values of the world first.
     words = {thing.zh for thing in world.THINGS} | {zh for thing in world.THINGS for _, zh in thing.facts.values()}
     for word in sorted(words, key=len, reverse=True):

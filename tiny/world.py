@@ -294,7 +294,7 @@ COUNT = {"en": ["Count to {n}.", "Count from one to {n}.", "Can you count to {n}
          "zh": ["数到{n}。", "从一数到{n}。", "请数到{n}。", "你能数到{n}吗？", "请从一数到{n}。"]}
 DESCRIBE = {"en": ["Tell me about {a}.", "Describe {a}.", "What do you know about {a}?", "Tell me something about {s}."],
             "zh": ["介绍一下{z}。", "说说{z}。", "给我讲讲{z}。", "关于{z}你知道什么？"]}
-YES_NO = {"en": ["Is {a} {v}?", "Is {the} {v}?"], "zh": ["{z}是{v}的吗？", "{z}是不是{v}的？"]}
+IS_IT = {"en": ["Is {a} {v}?", "Is {the} {v}?"], "zh": ["{z}是{v}的吗？", "{z}是不是{v}的？"]}
 SAME = {"en": ["And {a}?", "What about {a}?", "How about {a}?", "And {the}?"], "zh": ["{z}呢？", "那{z}呢？", "那么{z}呢？"]}
 
 UNKNOWN = {"en": "Sorry, I do not know.", "zh": "对不起，我不知道。"}
@@ -352,14 +352,6 @@ def answer(lang, attribute, thing):
     if attribute not in thing.facts:
         return UNKNOWN[lang]
     return say(lang, attribute, thing.facts[attribute][lang == "zh"], thing.a if lang == "en" else thing.zh)
-
-
-def yes_or_no(lang, colour, thing):
-    right = thing.facts["colour"][0] == colour
-    text = answer(lang, "colour", thing)
-    if lang == "zh":
-        return ("是的，" if right else "不，") + text
-    return ("Yes, " if right else "No, ") + text[0].lower() + text[1:]
 
 
 def asks(form, thing):
@@ -464,19 +456,23 @@ def dialogue(rng):
         elif chance < 0.75:                                     # "Is an apple red?"
             topic, attribute = rng.choice(THINGS), "colour"
             colour = topic.facts["colour"][0] if rng.random() < 0.5 else rng.choice(list(COLOURS))
-            form = pick_form(rng, YES_NO[lang], topic)
+            form = pick_form(rng, IS_IT[lang], topic)
             if form:
                 question = topic.fill(form, v=COLOURS[colour] if lang == "zh" else colour)
-                text = yes_or_no(out, colour, topic)
+                text = answer(out, attribute, topic)            # the fact itself, which is right for yes and for no
         elif chance < 0.83:                                     # a strange thing, or what nobody knows of a thing
-            thing = strange_thing(rng, lang) if rng.random() < 0.7 else rng.choice(THINGS)
+            thing = strange_thing(rng, lang) if rng.random() < 0.85 else rng.choice(THINGS)
             missing = [a for a in FORMS[lang] if a not in thing.facts or not thing.facts[a][0]]
             form = pick_form(rng, FORMS[lang][rng.choice(missing)], thing)
             if form:
                 question, text, topic = thing.fill(form), UNKNOWN[out], None
         if question is None:                                    # a plain question about a thing of the world
             topic = rng.choice(THINGS)
-            attribute = rng.choice(list(topic.facts))
+            if rng.random() < 0.5:                              # as often about wheels, which few things have, as about colours
+                attribute = rng.choice(list(FORMS[lang]))
+                topic = rng.choice([t for t in THINGS if attribute in t.facts])
+            else:
+                attribute = rng.choice(list(topic.facts))
             form = pick_form(rng, FORMS[lang][attribute], topic)
             if form is None:                                    # all forms of this fact are held out: rare
                 topic = attribute = None
@@ -485,6 +481,17 @@ def dialogue(rng):
                 question, text = topic.fill(form), answer(out, attribute, topic)
         messages += [("user", as_typed(rng, question)), ("assistant", text)]
     return messages
+
+
+def phrases():
+    """Every fixed text of the dialogues: the tokenizer learns from these, as often as its words will be needed."""
+    texts = [SYSTEM, "system", "user", "assistant"]
+    for lang in ("en", "zh"):
+        texts += IN_LANGUAGE[lang] + BEYOND[lang] + [UNKNOWN[lang]]
+        texts += [text for says, reply in TALK[lang] for text in says + [reply]]
+        texts += [form for forms in IT_FORMS[lang].values() for form in forms]
+        texts += [form.format(a="", the="", s="", z="", n="", v="") for form in COUNT[lang] + DESCRIBE[lang] + SAME[lang] + IS_IT[lang]]
+    return texts
 
 
 # ---- prose ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,50 @@
+/* Fuzzes encode and token_bytes with arbitrary text (clang's libFuzzer):
+ *
+ *     clang -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined tests/fuzz_text.c -o fuzz_text
+ *     MODEL=tiny-chat.bin ./fuzz_text
+ *
+ * Besides what the sanitizers see: the bytes of a text's ids, encoded again, give the same ids, since
+ * they are in NFC already. What they should be is for test_tokenizer.py and compare_tokenizer.py.
+ */
+#define main tokenizer_main
+#include "../tokenizer.c"
+#undef main
+
+static Tokenizer tokenizer;
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerInitialize(int *argc, char ***argv) {
+    (void)argc, (void)argv;
+    const char *path = getenv("MODEL");
+    if (!path) die(2, "no model: MODEL: set it to the path of a .bin");
+    File file = map_file(path);
+    tokenizer = open_tokenizer(&file, path);
+    return 0;
+}
+
+static void check(const char *text, size_t size, bool special) {
+    Ids ids = { 0 }, again = { 0 };
+    char *bytes = NULL;
+    size_t capacity = 0, n = 0;
+    encode(&tokenizer, text, size, special, &ids);
+    for (size_t i = 0; i < ids.n; i++) {
+        size_t length;
+        const unsigned char *piece = token_bytes(&tokenizer, ids.id[i], &length);
+        bytes = grow(bytes, &capacity, n + length, 1);
+        memcpy(bytes + n, piece, length);
+        n += length;
+    }
+    encode(&tokenizer, bytes, n, special, &again);
+    if (ids.n != again.n || (ids.n > 0 && memcmp(ids.id, again.id, ids.n * sizeof *ids.id) != 0)) abort();
+    free(ids.id);
+    free(again.id);
+    free(bytes);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    check((const char *)data, size, false);
+    check((const char *)data, size, true);
+    return 0;
+}
