@@ -1,5 +1,6 @@
 /* Fuzzes ./qwen with model files (clang's libFuzzer): each input is a .bin, which the program describes, continues a
- * text with, answers a prompt with or scores one with, as the file's last byte has it. It may refuse, but not crash.
+ * text with, answers a prompt with or scores one with, at a terminal or not, as the file's last byte has it. It may
+ * refuse, but not crash.
  *
  *     clang -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined,float-cast-overflow -fno-sanitize-recover=all \
  *         tests/fuzz_model.c -o fuzz_model -lm -pthread
@@ -70,6 +71,7 @@ static int fuzz_fstat(struct stat *status) {
 #define fstat(descriptor, status) fuzz_fstat(status)
 #define mmap(address, size, protection, flags, descriptor, offset) fuzz_mmap(size, descriptor)
 #define sigaction(number, action, old) (void)(action)
+#define isatty(descriptor) (input[input_size - 1] / 4 % 2)
 #define atexit(function) (void)(function)
 #define exit(status) longjmp(program_end, (status) + 1)
 #define main qwen_main
