@@ -1,20 +1,23 @@
-"""Compares ./tokenizer with the `tokenizers` library on generated strings or on a file, and counts differences.
+"""Compares ./tokenizer with the `tokenizers` library on generated strings or on the lines of files, and counts differences:
+in the ids, and between the text that the ids decode to and the text's NFC.
 
-    python3 tests/compare_tokenizer.py ./tokenizer MODEL.bin tokenizer.json [--strings N] [--seed N] [--file PATH]
+    python3 tests/compare_tokenizer.py ./tokenizer MODEL.bin tokenizer.json [--strings N] [--seed N] [--files PATH ...]
 
 Needs `tokenizers`; no part of test_all.sh. Many strings go through one process: they are joined by an added token,
-at which both sides cut the text before they look at it, and the ids are split there again.
+at which both sides cut the text before they look at it, and the ids are split there again. Code points that only one
+side's version of Unicode has are left out.
 """
 from __future__ import annotations
 
 import argparse
 import itertools
 import random
+import re
 import subprocess
 import sys
 import time
 import unicodedata
-from typing import Callable, List, Set, Tuple
+from typing import Callable, Iterator, List, Set, Tuple
 
 import tokenizers
 
@@ -64,8 +67,9 @@ def ranges(points: List[int]) -> str:
     return " ".join(f"U+{run[0]:04X}" + (f"-{run[-1]:04X}" if len(run) > 1 else "") for run in runs)
 
 
-def make_generator(rng: random.Random, known: Set[int], longest: int = 12) -> Callable[[], str]:
-    """A function that returns a new string, of up to `longest` parts and of code points of `known`, at each call."""
+def make_generator(rng: random.Random, known: Set[int], longest: int = 12) -> Callable[[], bytes]:
+    """A function that returns a new string, of up to `longest` parts and of code points of `known`, at each call; one in
+    ten is no valid UTF-8."""
     marks = sorted(c for c in known if unicodedata.combining(chr(c)))
     bases = sorted(c for c in known if unicodedata.decomposition(chr(c)) and not unicodedata.decomposition(chr(c)).startswith("<"))
     assigned = sorted(c for c in known if unicodedata.category(chr(c)) != "Cn")
@@ -95,11 +99,12 @@ def make_generator(rng: random.Random, known: Set[int], longest: int = 12) -> Ca
     ]
     weights = [6, 8, 2, 1, 4, 4, 2, 2, 2, 3, 2, 2, 4, 0.3]
 
-    def generate() -> str:
+    def generate() -> bytes:
         while True:
             text = "".join(rng.choices(makers, weights)[0]() for _ in range(rng.randint(1, longest)))
-            if SEPARATOR not in text and all(ord(c) in known for c in text):
-                return text
+            data = damage(rng, text) if rng.random() < 0.1 else text.encode()
+            if data and is_known(data, known):
+                return data
     return generate
 
 
@@ -118,21 +123,36 @@ def damage(rng: random.Random, text: str) -> bytes:
     return bytes(data)
 
 
-def our_ids(program: str, model: str, data: bytes, *flags: str) -> List[int]:
-    run = subprocess.run([program, model, "--ids", *flags], input=data, stdout=subprocess.PIPE, check=True)
-    return list(map(int, run.stdout.split()))
+def is_known(data: bytes, known: Set[int]) -> bool:
+    """Whether it can be compared: of code points of `known`, and without the separator."""
+    return SEPARATOR.encode() not in data and known.issuperset(map(ord, data.decode("utf-8", "replace")))
 
 
-def compare(program: str, model: str, library: tokenizers.Tokenizer, strings: List[bytes]) -> List[bytes]:
-    """The strings whose ids differ."""
+def nfc(data: bytes) -> bytes:
+    """What should come back: NFC, with U+FFFD for what is no UTF-8, of each part between special tokens."""
+    parts = re.split(r"(<\|im_start\|>|<\|im_end\|>)", data.decode("utf-8", "replace"))
+    return "".join(unicodedata.normalize("NFC", part) for part in parts).encode()
+
+
+def run(program: str, model: str, data: bytes, flag: str) -> bytes:
+    return subprocess.run([program, model, flag], input=data, stdout=subprocess.PIPE, check=True).stdout
+
+
+def our_ids(program: str, model: str, data: bytes) -> List[int]:
+    return list(map(int, run(program, model, data, "--ids").split()))
+
+
+def compare(program: str, model: str, library: tokenizers.Tokenizer, strings: List[bytes]) -> Tuple[List[bytes], List[bytes]]:
+    """The strings whose ids differ, and those that do not come back as their NFC. None is empty."""
     separator = library.token_to_id(SEPARATOR)
-    ids = our_ids(program, model, SEPARATOR.encode().join(strings))
+    output = run(program, model, SEPARATOR.encode().join(strings), "--ids")
+    ids = list(map(int, output.split()))
     ours = [list(group) for is_separator, group in itertools.groupby(ids, lambda i: i == separator) if not is_separator]
     theirs = library.encode_batch_fast([s.decode("utf-8", "replace") for s in strings], add_special_tokens=False)
-    kept = [(s, e.ids) for s, e in zip(strings, theirs) if e.ids]       # an empty string leaves no group
-    if len(ours) != len(kept):
-        return [s for s, ids in kept if our_ids(program, model, s) != ids]
-    return [s for (s, ids), our in zip(kept, ours) if ids != our]
+    backs = run(program, model, output, "--decode").split(SEPARATOR.encode())
+    assert len(ours) == len(backs) == len(strings), "ids of the separator where there is none"
+    return ([s for s, our, their in zip(strings, ours, theirs) if our != their.ids],
+            [s for s, back in zip(strings, backs) if back != nfc(s)])
 
 
 def main() -> int:
@@ -142,36 +162,36 @@ def main() -> int:
     parser.add_argument("tokenizer", metavar="tokenizer.json")
     parser.add_argument("--strings", type=int, default=100000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--file", help="compare on this file, whole and line by line, instead of generated strings")
+    parser.add_argument("--files", nargs="+", metavar="PATH", help="compare their lines instead of generated strings")
     args = parser.parse_args()
     library = tokenizers.Tokenizer.from_file(args.tokenizer)
-    rng = random.Random(args.seed)
-    differing: List[bytes] = []
-    count = size = 0
-
-    if args.file:
-        with open(args.file, "rb") as file:
-            data = file.read()
-        whole = library.encode(data.decode("utf-8", "replace"), add_special_tokens=False).ids == our_ids(args.program, args.model, data)
-        print(f"{args.file}: {len(data)} bytes in one piece: {'equal' if whole else 'DIFFERENT'}")
-        batches = [data.splitlines(keepends=True)]
+    known, classed, normalised = shared_code_points()
+    print(f"Unicode here {unicodedata.unidata_version}, tokenizers {tokenizers.__version__}. Left out: {len(classed)} code points that "
+          f"only one side assigns; {len(normalised)} in whose NFC they differ: {ranges(normalised)}", flush=True)
+    strings: Iterator[bytes]
+    if args.files:
+        lines = [line for path in args.files for line in open(path, "rb").read().splitlines(keepends=True)]
+        print(f"{len(lines)} lines, {sum(not is_known(line, known) for line in lines)} left out", flush=True)
+        strings = (line for line in lines if is_known(line, known))
     else:
-        known, classed, normalised = shared_code_points()
-        print(f"Unicode here {unicodedata.unidata_version}, tokenizers {tokenizers.__version__}. Left out: {len(classed)} code points that "
-              f"only one side assigns; {len(normalised)} in whose NFC they differ: {ranges(normalised)}", flush=True)
-        generate = make_generator(rng, known)
-        batches = ([damage(rng, s) if rng.random() < 0.1 else s.encode() for s in (generate() for _ in range(10000))]
-                   for _ in range((args.strings + 9999) // 10000))
+        generate = make_generator(random.Random(args.seed), known)
+        strings = (generate() for _ in range(args.strings))
+    differing: List[bytes] = []
+    lost: List[bytes] = []
+    count = size = 0
     start = time.time()
-    for batch in batches:
-        differing += compare(args.program, args.model, library, batch)
+    for batch in iter(lambda: list(itertools.islice(strings, 10000)), []):
+        different, other = compare(args.program, args.model, library, batch)
+        differing, lost = differing + different, lost + other
         count, size = count + len(batch), size + sum(map(len, batch))
         if sys.stderr.isatty():
             print(f"\r{count} strings, {len(differing)} differ, {time.time() - start:.0f} s ", end="", file=sys.stderr)
     for s in differing[:20]:
         print(ascii(s), our_ids(args.program, args.model, s), library.encode(s.decode("utf-8", "replace"), add_special_tokens=False).ids)
-    print(f"{count} strings, {size} bytes: {len(differing)} differ")
-    return 1 if differing else 0
+    for s in lost[:20]:
+        print(ascii(s), "does not come back")
+    print(f"{count} strings, {size} bytes: {len(differing)} differ, {len(lost)} do not come back as their NFC")
+    return 1 if differing or lost else 0
 
 
 if __name__ == "__main__":
