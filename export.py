@@ -126,7 +126,7 @@ def parse_json(data: bytes, path: str) -> Settings:
 
 
 def read_json(path: str, optional: bool = False) -> Settings:
-    if optional and not os.path.exists(path):
+    if optional and not os.path.lexists(path):      # a link that leads nowhere is not the same as no file
         return Settings(path, {})
     with open(path, "rb") as file:
         return parse_json(file.read(), path)
@@ -185,7 +185,7 @@ def read_chat_template(directory: str) -> Optional[str]:
     """The Jinja source: chat_template.jinja, or else the field of tokenizer_config.json, a text or a list of named
     ones. None if there is neither."""
     path = os.path.join(directory, "chat_template.jinja")
-    if os.path.exists(path):
+    if os.path.lexists(path):
         with open(path, "rb") as file:
             return file.read().decode("utf-8", "replace")
     config = read_json(os.path.join(directory, "tokenizer_config.json"), optional=True)
@@ -406,9 +406,12 @@ def read_tensor_list(path: str) -> Dict[str, Tensor]:
 def find_tensors(directory: str) -> Dict[str, Tensor]:
     """All tensors of model.safetensors, or else of the shards that model.safetensors.index.json names."""
     single = os.path.join(directory, "model.safetensors")
-    if os.path.exists(single):
+    if os.path.lexists(single):
         return read_tensor_list(single)
-    if not os.path.exists(single + ".index.json"):
+    if not os.path.lexists(single + ".index.json"):
+        for name in sorted(os.listdir(directory)):
+            if name.endswith(".safetensors"):
+                read_tensor_list(os.path.join(directory, name))         # refuses a Git LFS pointer
         pickled = any(name.startswith("pytorch_model") for name in os.listdir(directory))
         raise Refusal("no model.safetensors" + (", only pickled weights" if pickled else ""), directory,
                       "take a checkpoint with weights in safetensors files")
@@ -580,6 +583,7 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
     with open(temporary, "wb") as out:
         out.write(header + section + padding)
         write_behind(out, convert_tensors(tensors), file_size - weights_offset)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})       # nothing is left to interrupt
     os.replace(temporary, out_path)
     temporary = ""
     say(out_path, f"{name}, {kind}, {c.n_layers} layers of {c.dim}, vocabulary {c.vocab_size}, "

@@ -19,10 +19,8 @@
 #define QWEN_C
 #include "tokenizer.c"
 
-#include <errno.h>
 #include <math.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -34,14 +32,13 @@ static int max_int(int a, int b) { return a > b ? a : b; }
  * The model
  * ------------------------------------------------------------------------------------------- */
 
-enum { BF16, INT8 };                        // Header.weight_type
+enum { BF16, INT8, F32 };                   // what a tensor is stored as; the first two as Header.weight_type
 enum { GROUP = 64 };                        // columns that share one int8 scale
 
 typedef struct {
-    int rows, cols;
+    int rows, cols, type;
     size_t row_size;                        // bytes from one row to the next
-    int type;                               // BF16 or INT8
-    const unsigned char *data;              // [rows][row_size]
+    const unsigned char *data;              // [rows][row_size]; of INT8 a row is cols numbers, then its scales
 } Matrix;
 
 typedef struct {
@@ -67,31 +64,35 @@ typedef struct {
     Matrix output;                          // [vocab_size][dim]; the embedding itself if tied
 } Model;
 
-/* A place in the file, moving on from tensor to tensor. It may run past the end of a file that
- * lies about its sizes; map_model compares the two before anything is read. */
-typedef struct { const unsigned char *data; uint64_t offset; int type; } Cursor;
+/* A place in the file, moving on from tensor to tensor; visit, if any, is shown each. The place may
+ * run past the end of a file that lies about its sizes: map_model compares the two before anything
+ * is read. */
+typedef struct {
+    const unsigned char *data;
+    uint64_t offset;
+    int type;                               // of matrices
+    void (*visit)(void *argument, const Matrix *m);
+    void *argument;
+} Cursor;
 
-static const unsigned char *next_tensor(Cursor *at, uint64_t size) {
-    at->offset = (at->offset + 63) / 64 * 64;
-    uint64_t begin = at->offset;
-    at->offset += size;
-    return at->data + begin;
-}
-
-static const float *next_floats(Cursor *at, int n) {
-    return (const float *)(const void *)next_tensor(at, (uint64_t)n * sizeof(float));
-}
+static size_t scales_offset(int cols) { return (size_t)(cols + 3) / 4 * 4; }
 
 static size_t matrix_row_size(int type, int cols) {
-    if (type == BF16) return (size_t)cols * 2;
-    return (size_t)(cols + 3) / 4 * 4 + (size_t)(cols + GROUP - 1) / GROUP * sizeof(float);
+    if (type == INT8) return scales_offset(cols) + (size_t)(cols + GROUP - 1) / GROUP * sizeof(float);
+    return (size_t)cols * (type == BF16 ? 2 : 4);
 }
 
-static Matrix next_matrix(Cursor *at, int rows, int cols) {
-    Matrix m = { rows, cols, matrix_row_size(at->type, cols), at->type, NULL };
-    m.data = next_tensor(at, (uint64_t)rows * m.row_size);
+static Matrix next_tensor(Cursor *at, int type, int rows, int cols) {
+    Matrix m = { rows, cols, type, matrix_row_size(type, cols), NULL };
+    at->offset = (at->offset + 63) / 64 * 64;
+    m.data = at->data + at->offset;
+    at->offset += (uint64_t)rows * m.row_size;
+    if (at->visit) at->visit(at->argument, &m);
     return m;
 }
+
+static Matrix next_matrix(Cursor *at, int rows, int cols) { return next_tensor(at, at->type, rows, cols); }
+static const float *next_floats(Cursor *at, int n) { return (const float *)(const void *)next_tensor(at, F32, 1, n).data; }
 
 static Layer next_layer(Cursor *at, const Model *m) {
     Layer l;
@@ -108,6 +109,14 @@ static Layer next_layer(Cursor *at, const Model *m) {
     l.up = next_matrix(at, m->hidden_dim, m->dim);
     l.down = next_matrix(at, m->dim, m->hidden_dim);
     return l;
+}
+
+/* All tensors, in the order of the file, which is that of the forward pass. */
+static void walk_tensors(Model *m, Cursor *at) {
+    m->embedding = next_matrix(at, m->vocab_size, m->dim);
+    for (int i = 0; i < m->n_layers; i++) m->layers[i] = next_layer(at, m);
+    m->norm = next_floats(at, m->dim);
+    m->output = m->file.header->tied ? m->embedding : next_matrix(at, m->vocab_size, m->dim);
 }
 
 /* A size from the header, as an int small enough that no product below can wrap in 64 bits. */
@@ -147,12 +156,9 @@ static Model map_model(const char *path) {
     for (uint32_t i = 0; sane && i < h->n_eos; i++) sane = h->eos[i] < h->vocab_size;
     if (!sane) die(1, "the header contradicts itself: %s: export it again", path);
 
-    Cursor at = { m.file.data, h->weights_offset, (int)h->weight_type };
     m.layers = allocate((size_t)m.n_layers, sizeof(Layer));
-    m.embedding = next_matrix(&at, m.vocab_size, m.dim);
-    for (int i = 0; i < m.n_layers; i++) m.layers[i] = next_layer(&at, &m);
-    m.norm = next_floats(&at, m.dim);
-    m.output = h->tied ? m.embedding : next_matrix(&at, m.vocab_size, m.dim);
+    Cursor at = { m.file.data, h->weights_offset, (int)h->weight_type, NULL, NULL };
+    walk_tensors(&m, &at);
     if (at.offset != m.file.size)
         die(1, "the weights take %llu bytes by the header, the file ends at %llu: %s: export it again",
             (unsigned long long)at.offset, (unsigned long long)m.file.size, path);
@@ -274,7 +280,10 @@ typedef struct {
     float *gate, *up;                       // [BATCH][hidden_dim]
     float *cosine, *sine;                   // [BATCH][head_dim / 2]
     float *logits;                          // [BATCH][vocab_size]
+    int columns;                            // of the widest matrix, in whole groups
     float *packed;                          // [BATCH / LANES][columns][LANES]
+    int16_t *whole;                         // [FEW][columns]  the tokens times int8 matrices, and
+    float *whole_scale;                     // [FEW][columns]  a scale per group: the first cols / GROUP
     float *scratch;                         // [n_threads][scratch_size]
     size_t scratch_size;
 } Run;
@@ -292,7 +301,7 @@ static float *reserve(uint64_t count, uint64_t size) {
 
 static Run new_run(const Model *m, Pool *pool, int context) {
     Run r = { .model = m, .pool = pool, .context = context };
-    uint64_t columns = (uint64_t)max_int(m->q_dim, max_int(m->dim, m->hidden_dim));
+    r.columns = (max_int(m->q_dim, max_int(m->dim, m->hidden_dim)) + GROUP - 1) / GROUP * GROUP;
     uint64_t cache = (uint64_t)m->n_layers * (uint64_t)context + ROWS;     // a tile may look past the end
     r.keys = reserve(cache, (uint64_t)m->kv_dim);
     r.values = reserve(cache, (uint64_t)m->kv_dim);
@@ -305,8 +314,10 @@ static Run new_run(const Model *m, Pool *pool, int context) {
     r.cosine = reserve(BATCH, (uint64_t)m->head_dim);
     r.sine = reserve(BATCH, (uint64_t)m->head_dim);
     r.logits = reserve(BATCH, (uint64_t)m->vocab_size);
-    r.packed = reserve(BATCH, columns);
-    r.scratch_size = (size_t)max_int(ROWS * (int)columns, (context + ROWS + m->head_dim) * LANES);
+    r.packed = reserve(BATCH, (uint64_t)r.columns);
+    r.whole = (int16_t *)(void *)reserve(FEW, (uint64_t)r.columns / 2);
+    r.whole_scale = reserve(FEW, (uint64_t)r.columns);
+    r.scratch_size = (size_t)max_int(ROWS * r.columns, (context + ROWS + m->head_dim) * LANES);
     r.scratch = reserve((uint64_t)pool->n_threads, r.scratch_size);
     return r;
 }
@@ -315,38 +326,100 @@ static Run new_run(const Model *m, Pool *pool, int context) {
  * Maths
  * ------------------------------------------------------------------------------------------- */
 
-/* out[cols] = row `row` of a matrix, as floats. Whatever the weights are stored as, from here on
- * there are only floats. A bf16 is a float whose low 16 bits are missing. */
+/* A bf16 is a float whose low 16 bits are missing. */
+static inline float from_bf16(uint16_t high) {
+    uint32_t bits = (uint32_t)high << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* The nearest whole number, in operations that vectorise: so far up a float has no fraction. */
+static inline float nearest(float x) { return (x + 12582912.0f) - 12582912.0f; }
+
+/* low for NaN, too. */
+static inline float clamp(float x, float low, float high) {
+    x = x > low ? x : low;
+    return x < high ? x : high;
+}
+
+/* e^x = 2^whole * e^rest with |rest| <= ln(2) / 2, in operations that vectorise. */
+static inline float exponential(float x) {
+    x = clamp(x, -87.0f, 88.0f);
+    float whole = nearest(x * 1.44269504f);
+    float r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    float p = 1.0f + r * (1.0f + r * (0.5f + r * (0.166666657f + r * (0.0416657962f + r * (8.33345205e-3f + r * 1.39353172e-3f)))));
+    int32_t bits;
+    memcpy(&bits, &p, sizeof bits);
+    bits += (int32_t)whole * (1 << 23);
+    memcpy(&p, &bits, sizeof p);
+    return p;
+}
+
+/* The sum of sums that were kept side by side. A compiler may not reorder a sum of floats, so the
+ * order that vectorises is written out, here and in the two products that follow. */
+static float add_lanes(float sums[LANES]) {
+    for (int width = LANES / 2; width > 0; width /= 2)
+        for (int lane = 0; lane < width; lane++) sums[lane] += sums[lane + width];
+    return sums[0];
+}
+
+/* a · b */
+static float dot(const float *restrict a, const float *restrict b, int n) {
+    float sums[LANES] = { 0 }, rest = 0;
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int lane = 0; lane < LANES; lane++) sums[lane] += a[i + lane] * b[i + lane];
+    for (; i < n; i++) rest += a[i] * b[i];
+    return rest + add_lanes(sums);
+}
+
+/* Row w · x, for weights in bf16. */
+static float dot_bf16(const uint16_t *restrict w, const float *restrict x, int n) {
+    float sums[LANES] = { 0 }, rest = 0;
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int lane = 0; lane < LANES; lane++) sums[lane] += from_bf16(w[i + lane]) * x[i + lane];
+    for (; i < n; i++) rest += from_bf16(w[i]) * x[i];
+    return rest + add_lanes(sums);
+}
+
+/* A group of floats is stored as whole numbers up to `most` and one scale. Returns the scale. */
+static float group_scale(const float *x, int n, float most) {
+    float highest = 0;
+    for (int i = 0; i < n; i++) highest = fabsf(x[i]) > highest ? fabsf(x[i]) : highest;
+    return highest / most;
+}
+
+static inline float to_whole(float x, float scale, float most) {
+    return scale > 0 ? clamp(nearest(x / scale), -most, most) : 0;
+}
+
+/* Row w · x for weights in int8, group by group in whole numbers: 64 products of 8 and 16 bits fit
+ * into 32. Of x, 16 bits are enough to lose nothing that shows. */
+static float dot_int8(const int8_t *restrict w, const float *w_scale, const int16_t *restrict x, const float *x_scale, int n) {
+    float sum = 0;
+    for (; n > 0; n -= GROUP, w += GROUP, x += GROUP) {
+        int32_t products = 0;
+        if (n >= GROUP) for (int i = 0; i < GROUP; i++) products += w[i] * x[i];
+        else for (int i = 0; i < n; i++) products += w[i] * x[i];
+        sum += *w_scale++ * *x_scale++ * (float)products;
+    }
+    return sum;
+}
+
+/* out[cols] = row `row` of a matrix, as floats. */
 static void widen(float *restrict out, const Matrix *m, int row) {
     const unsigned char *data = m->data + (size_t)row * m->row_size;
     if (m->type == BF16) {
-        const uint16_t *high = (const uint16_t *)(const void *)data;
-        for (int i = 0; i < m->cols; i++) {
-            uint32_t bits = (uint32_t)high[i] << 16;
-            memcpy(&out[i], &bits, sizeof bits);
-        }
+        const uint16_t *w = (const uint16_t *)(const void *)data;
+        for (int i = 0; i < m->cols; i++) out[i] = from_bf16(w[i]);
     } else {
-        const int8_t *q = (const int8_t *)(const void *)data;
-        const float *scale = (const float *)(const void *)(data + (m->cols + 3) / 4 * 4);
-        for (int begin = 0; begin < m->cols; begin += GROUP) {
-            int end = min_int(begin + GROUP, m->cols);
-            float s = *scale++;
-            for (int i = begin; i < end; i++) out[i] = (float)q[i] * s;
-        }
+        const int8_t *w = (const int8_t *)(const void *)data;
+        const float *scale = (const float *)(const void *)(data + scales_offset(m->cols));
+        for (int begin = 0; begin < m->cols; begin += GROUP, scale++)
+            for (int i = begin; i < min_int(begin + GROUP, m->cols); i++) out[i] = (float)w[i] * *scale;
     }
-}
-
-/* a · b. A compiler may not reorder a sum of floats, so the order that vectorises is written
- * out: 32 sums side by side, added up at the end. */
-static float dot(const float *a, const float *b, int n) {
-    float sums[32] = { 0 }, sum = 0;
-    int i = 0;
-    for (; i + 32 <= n; i += 32)
-        for (int lane = 0; lane < 32; lane++) sums[lane] += a[i + lane] * b[i + lane];
-    for (; i < n; i++) sum += a[i] * b[i];
-    for (int width = 16; width > 0; width /= 2)
-        for (int lane = 0; lane < width; lane++) sums[lane] += sums[lane + width];
-    return sum + sums[0];
 }
 
 /* out[ROWS][LANES] = a[ROWS][n] · x[n][LANES], where a's element (row, k) is
@@ -368,34 +441,23 @@ static void tile(float *restrict out, const float *restrict a, size_t row_stride
     for (int row = 0; row < ROWS; row++) memcpy(out + row * LANES, sums[row], sizeof s0);
 }
 
-/* e^x = 2^whole * e^rest with |rest| <= ln(2) / 2, in operations that vectorise. */
-static inline float exponential(float x) {
-    x = x > -87.0f ? x : -87.0f;            // NaN too
-    x = x < 88.0f ? x : 88.0f;
-    float whole = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
-    float r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
-    float p = 1.0f + r * (1.0f + r * (0.5f + r * (0.166666657f + r * (0.0416657962f + r * (8.33345205e-3f + r * 1.39353172e-3f)))));
-    int32_t bits;
-    memcpy(&bits, &p, sizeof bits);
-    bits += (int32_t)whole * (1 << 23);
-    memcpy(&p, &bits, sizeof p);
-    return p;
-}
-
 typedef struct { Run *run; float *out; const float *x; int n; const Matrix *w; const float *bias; } Product;
 
 enum { ROW_BLOCK = 48 };                    // rows that a thread takes at a time
 
-/* The plain loop: a row of weights, widened once, times each token. */
+/* The plain loop: each row of weights times each token. */
 static void multiply_rows(void *argument, int item, int thread) {
     const Product *p = argument;
-    float *weights = p->run->scratch + (size_t)thread * p->run->scratch_size;
-    int end = min_int((item + 1) * ROW_BLOCK, p->w->rows);
-    for (int row = item * ROW_BLOCK; row < end; row++) {
-        widen(weights, p->w, row);
-        for (int t = 0; t < p->n; t++)
-            p->out[(size_t)t * p->w->rows + row]
-                = dot(weights, p->x + (size_t)t * p->w->cols, p->w->cols) + (p->bias ? p->bias[row] : 0);
+    const Matrix *w = p->w;
+    (void)thread;
+    for (int row = item * ROW_BLOCK; row < min_int((item + 1) * ROW_BLOCK, w->rows); row++) {
+        const void *data = w->data + (size_t)row * w->row_size, *scales = (const char *)data + scales_offset(w->cols);
+        for (int t = 0; t < p->n; t++) {
+            size_t whole = (size_t)t * p->run->columns;
+            p->out[(size_t)t * w->rows + row] = (p->bias ? p->bias[row] : 0) + (w->type == BF16
+                ? dot_bf16(data, p->x + (size_t)t * w->cols, w->cols)
+                : dot_int8(data, scales, p->run->whole + whole, p->run->whole_scale + whole, w->cols));
+        }
     }
 }
 
@@ -425,10 +487,22 @@ static void pack(float *packed, const float *x, int n, int cols) {
                 packed[(size_t)k * LANES + lane] = t + lane < n ? x[(size_t)(t + lane) * cols + k] : 0;
 }
 
+/* x[n][cols] in whole numbers of 16 bits, for dot_int8. */
+static void make_whole(Run *r, const float *x, int n, int cols) {
+    for (int t = 0; t < n; t++, x += cols)
+        for (int begin = 0; begin < cols; begin += GROUP) {
+            int size = min_int(GROUP, cols - begin);
+            float scale = group_scale(x + begin, size, INT16_MAX);
+            r->whole_scale[t * r->columns + begin / GROUP] = scale;
+            for (int i = 0; i < size; i++) r->whole[t * r->columns + begin + i] = (int16_t)to_whole(x[begin + i], scale, INT16_MAX);
+        }
+}
+
 /* out[n][rows] = x[n][cols] · w[rows][cols]^T + bias[rows]; bias may be NULL. */
 static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias) {
     Product p = { r, out, x, n, w, bias };
     if (n >= FEW) pack(r->packed, x, n, w->cols);
+    else if (w->type == INT8) make_whole(r, x, n, w->cols);
     parallel(r->pool, (w->rows + ROW_BLOCK - 1) / ROW_BLOCK, (double)w->rows * w->cols * n,
              n < FEW ? multiply_rows : multiply_tiles, &p);
 }
@@ -494,7 +568,8 @@ static void attend_head(void *argument, int head, int thread) {
         memset(out, 0, (size_t)head_dim * sizeof *out);
         for (int k = 0; k < n_keys; k++) {
             const float *v = a->values + (size_t)k * m->kv_dim + kv_offset;
-            for (int i = 0; i < head_dim; i++) out[i] += scores[k] / sum * v[i];
+            float weight = scores[k] / sum;
+            for (int i = 0; i < head_dim; i++) out[i] += weight * v[i];
         }
     }
 }
@@ -650,6 +725,9 @@ static void penalise(Sampler *s, const Ids *history) {
     for (size_t i = 0; i < history->n; i++) s->seen[history->id[i]] = false;
 }
 
+/* What a candidate's probability is a multiple of. */
+static double weight(const Sampler *s, Candidate c, float most) { return exp((double)(c.logit - most) / s->temperature); }
+
 /* Chooses the next token from logits[n], with transformers' order: repetition penalty,
  * temperature, top-k (ties at the k-th place all stay), top-p (Holtzman et al. 2020).
  * The candidates are a heap whose most likely are popped, as many as top-k and top-p ask for:
@@ -662,27 +740,27 @@ static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
     for (int i = 0; i < n; i++) if (c[i].logit > c[best].logit) best = i;
     if (s->greedy) return best;
 
-    double most = c[best].logit / s->temperature, mass = 0;
-    for (int i = 0; i < n; i++) c[i].logit /= s->temperature;
+    float most = c[best].logit;
+    double mass = 0;
     bool top_k = s->top_k > 0 && s->top_k < n, top_p = s->top_p < 1;
     if (top_k || top_p) for (int i = n / 2; i >= 0; i--) sift_down(c, n, i);
     if (top_k) while (kept < n && (kept < s->top_k || c[0].logit == c[n - kept].logit)) pop(c, n - kept++);
 
     int popped = kept;
     if (!top_k) kept = n;
-    for (int i = n - kept; i < n; i++) mass += exp(c[i].logit - most);
+    for (int i = n - kept; i < n; i++) mass += weight(s, c[i], most);
     if (top_p) {
         double enough = s->top_p * mass;
         int i = 0;
         for (mass = 0; i < kept && (i == 0 || mass < enough); i++) {
             if (i == popped) pop(c, n - popped++);
-            mass += exp(c[n - 1 - i].logit - most);
+            mass += weight(s, c[n - 1 - i], most);
         }
         kept = i;
     }
     double left = random_uniform(&s->random) * mass;
     for (int i = n - 1; i > n - kept; i--)
-        if ((left -= exp(c[i].logit - most)) < 0) return c[i].id;
+        if ((left -= weight(s, c[i], most)) < 0) return c[i].id;
     return c[n - kept].id;
 }
 
@@ -727,11 +805,10 @@ static int print_visible(const Tokenizer *t, FILE *out, const char *s, size_t n,
         size_t size = utf8_decode((const unsigned char *)s + i, n - i, &c, &kind);
         int width = char_columns(t, c);
         const char *symbol = hex;
-        bool control = c < 32 || (c >= 127 && c < 160);
         if (c == '\n' && style != FLOWING) symbol = "⏎", width = 1;
         else if (c == ' ' && style == TOKEN) symbol = "␣", width = 1;
         else if ((c == '\n' || c == '\t') && style == FLOWING) symbol = NULL;
-        else if (control || kind != UTF8_VALID) {
+        else if (kind != UTF8_VALID || is_control(c)) {
             width = 0;
             for (size_t k = 0; k < size; k++) width += sprintf(hex + width, "\\x%02x", (unsigned char)s[i + k]);
         } else symbol = NULL;
@@ -751,11 +828,11 @@ typedef struct { const char **text; int n; } Texts;
  * it does not; on a terminal, so is a character whose last bytes have not come yet. */
 typedef struct {
     const Tokenizer *tokenizer;
-    bool silent;                            // a table is printed instead, or nothing
+    bool silent;                            // a table is printed instead
     bool terminal;
     Texts stops;                            // --stop
     Text held;
-    char last;                              // the last byte printed
+    Text text;                              // of this turn: what was let go so far
 } Output;
 
 /* Standard output that was closed early (`| head -1`) is a quiet end, a full disk an error. */
@@ -767,14 +844,14 @@ static void flush_output(void) {
 
 static void release(Output *out, size_t n) {
     if (n == 0) return;
-    if (!out->silent) {
-        if (out->terminal) print_visible(out->tokenizer, stdout, out->held.data, n, FLOWING, INT_MAX);
-        else fwrite(out->held.data, 1, n, stdout);
-        flush_output();
-        out->last = out->held.data[n - 1];
-    }
+    push_bytes(&out->text, out->held.data, n);
     memmove(out->held.data, out->held.data + n, out->held.n - n);
     out->held.n -= n;
+    if (out->silent) return;
+    const char *text = out->text.data + out->text.n - n;
+    if (out->terminal) print_visible(out->tokenizer, stdout, text, n, FLOWING, INT_MAX);
+    else fwrite(text, 1, n, stdout);
+    flush_output();
 }
 
 /* Where the text s[n] is, or may be about to begin, in held; held->n if nowhere. */
@@ -796,7 +873,7 @@ static const char *write_output(Output *out, const void *bytes, size_t n) {
         if (whole && at == sure) found = out->stops.text[i];
     }
     if (found) out->held.n = sure;
-    else if (out->terminal) sure -= min_int((int)sure, utf8_incomplete((const unsigned char *)out->held.data, sure));
+    else if (out->terminal) sure -= utf8_incomplete((const unsigned char *)out->held.data, sure);
     release(out, sure);
     return found;
 }
@@ -804,12 +881,14 @@ static const char *write_output(Output *out, const void *bytes, size_t n) {
 /* The end of a turn: what was held back is text after all. */
 static void end_output(Output *out) {
     release(out, out->held.n);
-    if (out->terminal && !out->silent && out->last != '\n' && out->last != 0) { putchar('\n'); flush_output(); }
-    out->last = 0;
+    if (!out->terminal || out->silent || out->text.n == 0 || out->text.data[out->text.n - 1] == '\n') return;
+    putchar('\n');
+    flush_output();
 }
 
 /* The table of --watch and --score: a token, its probability, and those of the two stop tokens at
- * the same place. Aligned with a bar for people, tab-separated for programs. p < 0: no probability. */
+ * the same place. Aligned with a bar for people, tab-separated for programs. What comes first in a text
+ * has no probability: p is NAN. */
 static void print_row(const Output *out, int n, int id, double p, double p_im_end, double p_endoftext) {
     size_t size;
     const char *piece = (const char *)token_bytes(out->tokenizer, id, &size);
@@ -817,17 +896,15 @@ static void print_row(const Output *out, int n, int id, double p, double p_im_en
         if (n == 1) puts("n\tid\tpiece\tp\tp_im_end\tp_endoftext");
         printf("%d\t%d\t", n, id);
         write_piece(out->tokenizer, stdout, (const unsigned char *)piece, size);
-        if (p < 0) puts("\t-\t-\t-");
-        else printf("\t%.6g\t%.6g\t%.6g\n", p, p_im_end, p_endoftext);
+        printf("\t%.6g\t%.6g\t%.6g\n", p, p_im_end, p_endoftext);
     } else {
         if (n == 1) printf("   n      id  token                    p   P(<|im_end|>)                              P(<|endoftext|>)\n");
         printf("%4d  %6d  ", n, id);
         int used = print_visible(out->tokenizer, stdout, piece, size, TOKEN, 18);
-        if (p < 0) printf("%*s     -\n", 18 - used, "");
+        if (isnan(p)) printf("%*s       -\n", 18 - used, "");
         else {
-            int full = (int)(p_im_end * 30 + 0.5);
             printf("%*s  %6.4f          %6.4f  %s", 18 - used, "", p, p_im_end, p_im_end >= 0.5 ? "\033[1;32m" : "");
-            for (int i = 0; i < 30; i++) fputs(i < full ? "█" : "·", stdout);
+            for (int i = 0; i < 30; i++) fputs(p_im_end * 30 >= i + 0.5 ? "█" : "·", stdout);
             printf("%s       %6.4f\n", p_im_end >= 0.5 ? "\033[0m" : "", p_endoftext);
         }
     }
@@ -933,6 +1010,13 @@ static bool is_stop(const Session *s, int id) {
     return false;
 }
 
+/* log_sum_exp of the logits, which no weights of a real model make infinite. */
+static double checked_sum(const Session *s, const float *logits) {
+    double sum = log_sum_exp(logits, s->model->vocab_size);
+    if (!isfinite(sum)) die(1, "the logits are not numbers, so its weights cannot be right: %s: export it again", s->model->path);
+    return sum;
+}
+
 /* Reads the part of the history that the cache does not have. Returns the logits after its last
  * token, or NULL if interrupted. */
 static const float *read_history(Session *s) {
@@ -958,6 +1042,7 @@ static Turn generate(Session *s) {
     int vocab_size = s->model->vocab_size;
     Turn turn = { .reason = TOKEN_LIMIT, .n_prompt = (int)s->history.n - s->run.position };
     double start = seconds();
+    s->output.text.n = 0;
     const float *logits = read_history(s);
     double middle = seconds();
     for (;;) {
@@ -968,7 +1053,7 @@ static Turn generate(Session *s) {
             logits = forward(&s->run, &s->history.id[s->run.position], 1, 1);
         }
         if (s->logits) write_bytes(s->logits, logits, (size_t)vocab_size * sizeof *logits, s->options->logits);
-        double total = log_sum_exp(logits, vocab_size), p_im_end = exp(logits[h->im_end] - total);
+        double total = checked_sum(s, logits), p_im_end = exp(logits[h->im_end] - total);
         int id = sample(&s->sampler, logits, vocab_size, &s->history);
         s->p_im_end[turn.n_new++] = (float)p_im_end;
         push_id(&s->history, id);
@@ -985,6 +1070,13 @@ static Turn generate(Session *s) {
     return turn;
 }
 
+/* A special token's text; in a file that lies it may be any. */
+static void print_token(const Tokenizer *t, FILE *out, int id) {
+    size_t size;
+    const unsigned char *bytes = token_bytes(t, id, &size);
+    print_visible(t, out, (const char *)bytes, size, ONE_LINE, 60);
+}
+
 /* The new token, of the first n, at which P(<|im_end|>) was highest. */
 static int highest_im_end(const Session *s, int n) {
     int best = 0;
@@ -993,11 +1085,14 @@ static int highest_im_end(const Session *s, int n) {
 }
 
 static void print_reason(FILE *out, const Session *s, const Turn *turn) {
-    size_t size;
-    const unsigned char *bytes = token_bytes(&s->model->tokenizer, turn->id, &size);
+    const Tokenizer *t = &s->model->tokenizer;
     switch (turn->reason) {
-    case STOP_TOKEN: fwrite(bytes, 1, size, out); break;
-    case STOP_TEXT: fprintf(out, "--stop \"%s\"", turn->text); break;
+    case STOP_TOKEN: print_token(t, out, turn->id); break;
+    case STOP_TEXT:
+        fputs("--stop \"", out);
+        write_piece(t, out, (const unsigned char *)turn->text, strlen(turn->text));
+        fputc('"', out);
+        break;
     case TOKEN_LIMIT: fprintf(out, "-n %d", s->max_tokens); break;
     case CONTEXT_FULL: fputs("context full", out); break;
     case INTERRUPTED: fputs("interrupted", out); break;
@@ -1139,13 +1234,13 @@ static void score(Session *s) {
     double sum = 0, start = seconds();
     if (n > s->run.context)
         die(1, "the prompt is %d tokens, the context has room for %d: -p: make it shorter, or raise -c", n, s->run.context);
-    print_row(&s->output, 1, ids[0], -1, 0, 0);
+    print_row(&s->output, 1, ids[0], NAN, NAN, NAN);
     for (int begin = 0; begin < n && !interrupted; begin = s->run.position) {
         int size = min_int(LANES, n - begin);
         const float *logits = forward(&s->run, ids + begin, size, size);
         if (s->logits) write_bytes(s->logits, logits, (size_t)size * vocab_size * sizeof *logits, s->options->logits);
         for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab_size) {
-            double total = log_sum_exp(logits, vocab_size);
+            double total = checked_sum(s, logits);
             sum += total - logits[ids[i]];
             print_row(&s->output, i + 1, ids[i], exp(logits[ids[i]] - total), exp(logits[h->im_end] - total), exp(logits[h->endoftext] - total));
         }
@@ -1157,44 +1252,40 @@ static void score(Session *s) {
     flush_output();
 }
 
-/* One of --compare's four cases: the first n tokens that a run without stopping gave. */
-static void print_case(const Session *s, const char *title, const Turn *turn, int n, int stop_id) {
+/* One of --compare's four cases. */
+static void print_case(const Session *s, const char *title, const Turn *turn, const Text *text) {
     struct winsize window;
     int width = isatty(1) && ioctl(1, TIOCGWINSZ, &window) == 0 && window.ws_col >= 40 ? window.ws_col : 100;
-    Text text = { 0 };
-    for (int i = 0; i < n; i++) {
-        size_t size;
-        int id = s->history.id[s->history.n - (size_t)turn->n_new + (size_t)i];
-        const unsigned char *bytes = token_bytes(&s->model->tokenizer, id, &size);
-        if (i < n - 1 || id != stop_id) push_bytes(&text, bytes, size);
-    }
-    Turn end = *turn;
-    if (stop_id >= 0) { end.reason = STOP_TOKEN; end.id = stop_id; }
-    printf("%s\n    ", title);
-    print_visible(&s->model->tokenizer, stdout, text.data, text.n, ONE_LINE, width - 4);
-    printf("\n    %d tokens; stopped: ", n);
-    print_reason(stdout, s, &end);
-    if (n > 0) printf("; highest P(<|im_end|>) %.2g", s->p_im_end[highest_im_end(s, n)]);
+    printf("  %s\n    ", title);
+    print_visible(&s->model->tokenizer, stdout, text->data, text->n, ONE_LINE, width - 4);
+    printf("\n    %d tokens; stopped: ", turn->n_new);
+    print_reason(stdout, s, turn);
+    if (turn->n_new > 0) printf("; highest P(<|im_end|>) %.2g", s->p_im_end[highest_im_end(s, turn->n_new)]);
     puts("\n");
     flush_output();
-    free(text.data);
 }
 
 /* --compare, one of the two models: it runs once without stopping; where it stops is a prefix. */
 static void compare(Session *s) {
-    Turn turn = generate(s);
-    int n = 0, stop_id = -1;
-    while (n < turn.n_new && stop_id < 0) {
-        int id = s->history.id[s->history.n - (size_t)turn.n_new + (size_t)n++];
-        if (is_stop(s, id)) stop_id = id;
+    Turn on = generate(s), stopping = on;
+    Text prefix = { 0 };
+    for (int i = 0; i < on.n_new; i++) {
+        size_t size;
+        int id = s->history.id[s->history.n - (size_t)on.n_new + (size_t)i];
+        const unsigned char *bytes = token_bytes(&s->model->tokenizer, id, &size);
+        if (is_stop(s, id)) { stopping.reason = STOP_TOKEN; stopping.id = id; stopping.n_new = i + 1; break; }
+        push_bytes(&prefix, bytes, size);
     }
-    print_case(s, "runner stops", &turn, n, stop_id);
-    print_case(s, "runner runs on", &turn, turn.n_new, -1);
+    print_case(s, "runner stops", &stopping, stopping.reason == STOP_TOKEN ? &prefix : &s->output.text);
+    print_case(s, "runner runs on", &on, &s->output.text);
+    free(prefix.data);
 }
 
 static void print_info(const Model *m) {
     const Header *h = m->file.header;
-    printf("name             %s\n", h->name);
+    fputs("name             ", stdout);
+    print_visible(&m->tokenizer, stdout, h->name, strlen(h->name), ONE_LINE, 80);
+    putchar('\n');
     printf("kind             %s%s\n", h->kind ? "chat" : "base", h->chatml ? "" : ", without a ChatML template");
     printf("weights          %s, %.2f GB\n", h->weight_type == BF16 ? "bf16" : "int8", (double)h->weights_size * 1e-9);
     printf("dim              %d\nhidden_dim       %d\nn_layers         %d\nn_heads          %d\nn_kv_heads       %d\nhead_dim         %d\n",
@@ -1203,24 +1294,24 @@ static void print_info(const Model *m) {
     printf("context          %u\nrope_theta       %g\nrms_eps          %g\n", h->max_positions, h->rope_theta, (double)h->rms_eps);
     printf("ends at          ");
     for (uint32_t i = 0; i < h->n_eos; i++) {
-        size_t size;
-        const unsigned char *bytes = token_bytes(&m->tokenizer, (int)h->eos[i], &size);
         printf("%u ", h->eos[i]);
-        print_visible(&m->tokenizer, stdout, (const char *)bytes, size, ONE_LINE, 60);
+        print_token(&m->tokenizer, stdout, (int)h->eos[i]);
         fputs(i + 1 < h->n_eos ? ", " : "\n", stdout);
     }
     printf("sampling         %s: temperature %g, top-k %u, top-p %g, repetition penalty %g\n", h->do_sample ? "on" : "off (greedy)",
            (double)h->temperature, h->top_k, (double)h->top_p, (double)h->repetition_penalty);
     fputs("system message   ", stdout);
     print_visible(&m->tokenizer, stdout, h->system_size ? h->system : "none", h->system_size ? h->system_size : 4, ONE_LINE, 800);
-    printf("\nUnicode          %.16s\n", m->tokenizer.unicode_version);
+    fputs("\nUnicode          ", stdout);
+    print_visible(&m->tokenizer, stdout, m->tokenizer.unicode_version, strnlen(m->tokenizer.unicode_version, 16), ONE_LINE, 80);
+    putchar('\n');
     flush_output();
 }
 
 /* A file being written, tensor by tensor, as Cursor reads it. */
 typedef struct { FILE *file; const char *path; uint64_t offset; } Writer;
 
-static void write_tensor(Writer *w, const void *data, size_t size) {
+static void write_aligned(Writer *w, const void *data, size_t size) {
     static const char zeros[64];
     size_t gap = (64 - w->offset % 64) % 64;
     write_bytes(w->file, zeros, gap, w->path);
@@ -1228,62 +1319,47 @@ static void write_tensor(Writer *w, const void *data, size_t size) {
     w->offset += gap + size;
 }
 
-/* Each group of 64 weights becomes whole numbers from -127 to 127 times the group's scale. */
-static void write_int8(Writer *w, const Matrix *m) {
+/* Norms and biases stay as they are. Of a matrix, each group of 64 weights in a row becomes whole
+ * numbers from -127 to 127 and one scale. */
+static void write_quantized(void *argument, const Matrix *m) {
+    Writer *writer = argument;
+    if (m->type == F32) { write_aligned(writer, m->data, m->row_size); return; }
     size_t row_size = matrix_row_size(INT8, m->cols);
     float *row = allocate((size_t)m->cols, sizeof *row);
     unsigned char *data = allocate(row_size, 1);
-    write_tensor(w, NULL, 0);
+    write_aligned(writer, NULL, 0);
     for (int r = 0; r < m->rows; r++) {
-        float *scale = (float *)(void *)(data + (m->cols + 3) / 4 * 4);
+        if (interrupted) exit(130);
+        int8_t *w = (int8_t *)data;
+        float *scale = (float *)(void *)(data + scales_offset(m->cols));
         widen(row, m, r);
-        for (int begin = 0; begin < m->cols; begin += GROUP) {
-            int end = min_int(begin + GROUP, m->cols);
-            float most = 0;
-            for (int i = begin; i < end; i++) most = fmaxf(most, fabsf(row[i]));
-            *scale = most / 127;
-            for (int i = begin; i < end; i++) ((int8_t *)data)[i] = (int8_t)(most > 0 ? lrintf(row[i] / *scale) : 0);
-            scale++;
+        for (int begin = 0; begin < m->cols; begin += GROUP, scale++) {
+            int size = min_int(GROUP, m->cols - begin);
+            *scale = group_scale(row + begin, size, INT8_MAX);
+            for (int i = begin; i < begin + size; i++) w[i] = (int8_t)to_whole(row[i], *scale, INT8_MAX);
         }
-        write_bytes(w->file, data, row_size, w->path);
+        write_bytes(writer->file, data, row_size, writer->path);
     }
-    w->offset += (uint64_t)m->rows * row_size;
+    writer->offset += (uint64_t)m->rows * row_size;
     free(row);
     free(data);
 }
 
-/* --quantize: the same model with int8 matrices; norms, biases, tokenizer and settings as they are. */
-static void quantize(const Model *m, const char *path) {
-    const Header *from = m->file.header;
-    if (from->weight_type != BF16) die(1, "its weights are int8 already: %s: quantize the bf16 file", m->path);
-    Header h = *from;
-    Writer w = { create_file(path), path, 0 };
-    write_tensor(&w, m->file.data, h.weights_offset);               // the header is written again at the end
-    write_int8(&w, &m->embedding);
-    for (int i = 0; i < m->n_layers; i++) {
-        const Layer *l = &m->layers[i];
-        write_tensor(&w, l->attention_norm, (size_t)m->dim * sizeof(float));
-        write_int8(&w, &l->wq);
-        write_tensor(&w, l->bq, (size_t)m->q_dim * sizeof(float));
-        write_int8(&w, &l->wk);
-        write_tensor(&w, l->bk, (size_t)m->kv_dim * sizeof(float));
-        write_int8(&w, &l->wv);
-        write_tensor(&w, l->bv, (size_t)m->kv_dim * sizeof(float));
-        write_int8(&w, &l->wo);
-        write_tensor(&w, l->mlp_norm, (size_t)m->dim * sizeof(float));
-        write_int8(&w, &l->gate);
-        write_int8(&w, &l->up);
-        write_int8(&w, &l->down);
-    }
-    write_tensor(&w, m->norm, (size_t)m->dim * sizeof(float));
-    if (!h.tied) write_int8(&w, &m->output);
+/* --quantize: the same model with int8 matrices. */
+static void quantize(Model *m, const char *path) {
+    Header h = *m->file.header;
+    if (h.weight_type != BF16) die(1, "its weights are int8 already: %s: quantize the bf16 file", m->path);
+    Writer writer = { create_file(path), path, 0 };
+    Cursor at = { m->file.data, h.weights_offset, BF16, write_quantized, &writer };
+    write_aligned(&writer, m->file.data, h.weights_offset);             // the header, once more at the end
+    walk_tensors(m, &at);
     h.weight_type = INT8;
     h.group_size = GROUP;
-    h.file_size = w.offset;
-    h.weights_size = w.offset - h.weights_offset;
-    if (fseek(w.file, 0, SEEK_SET) != 0) die(1, "cannot write: %s: %s", path, strerror(errno));
-    write_bytes(w.file, &h, sizeof h, path);
-    finish_file(w.file, path);
+    h.file_size = writer.offset;
+    h.weights_size = writer.offset - h.weights_offset;
+    if (fseek(writer.file, 0, SEEK_SET) != 0) die(1, "cannot write: %s: %s", path, strerror(errno));
+    write_bytes(writer.file, &h, sizeof h, path);
+    finish_file(writer.file, path);
     fprintf(stderr, "%s: %s: int8, %.1f MB (bf16: %.1f MB)\n", program, path, (double)h.file_size * 1e-6, (double)m->file.size * 1e-6);
 }
 
@@ -1401,7 +1477,7 @@ static Options parse_options(int argc, char **argv) {
 
 /* Refuses what makes no sense together. */
 static void check_options(const Options *o) {
-    if (!o->model) { fputs(usage, stderr); exit(2); }
+    if (!o->model) die(2, "no model: MODEL.bin: make one with export.py, and see --help");
     if (o->mode && strcmp(o->mode, "base") != 0 && strcmp(o->mode, "chat") != 0)
         die(2, "neither base nor chat: -m %s", o->mode);
     for (int i = 0; i < o->stops.n; i++)
@@ -1448,6 +1524,7 @@ static Text read_input(void) {
     Text text = { 0 };
     char buffer[4096];
     for (size_t n; (n = fread(buffer, 1, sizeof buffer, stdin)) > 0; ) push_bytes(&text, buffer, n);
+    if (interrupted) exit(130);
     if (ferror(stdin)) die(1, "cannot read: standard input: %s", strerror(errno));
     if (text.n > 0 && text.data[text.n - 1] == '\n') text.n--;
     return text;
@@ -1495,6 +1572,8 @@ int main(int argc, char **argv) {
         if (isnan(o.penalty)) o.penalty = 1;
         if (isnan(o.temperature) && isnan(o.top_p) && o.top_k == UNSET) o.greedy = true;
     }
+    // A file opened below must not get the number of a standard stream that is closed.
+    for (int i = 0; i < 3; i++) if (fcntl(i, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0) return 1;
     struct sigaction action = { .sa_handler = on_interrupt };
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);                               // without SA_RESTART: it ends a read
@@ -1516,11 +1595,12 @@ int main(int argc, char **argv) {
     Pool *pool = start_pool((int)o.threads);
     for (int i = first; i < 2 && !interrupted; i++) {
         Session s = new_session(&o, &models[i], pool, logits);
-        if (o.compare) printf("%s\n", i == 0 ? "base weights" : "chat weights");
+        if (o.compare) printf("%s: %s\n", i == 0 ? "base weights" : "chat weights", models[i].path);
         if (conversation) converse(&s);
         else if (o.ids) { add_ids(&s, o.ids); run_prompt(&s); }
         else if (o.prompts.n == 0) { add_prompt(&s, input.data, input.n); run_prompt(&s); }
-        for (int k = 0; k < o.prompts.n && !interrupted; k++) {
+        for (int k = 0; k < o.prompts.n; k++) {
+            if (k > 0) interrupted = 0;                             // a Ctrl-C ended the turn before
             add_prompt(&s, o.prompts.text[k], strlen(o.prompts.text[k]));
             run_prompt(&s);
         }

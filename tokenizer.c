@@ -34,12 +34,13 @@ static const char *program = "tokenizer";   // how error lines begin
 
 /* One line on standard error, what is wrong: which file or flag: what to do, and the end. */
 static _Noreturn void die(int status, const char *format, ...) {
+    char line[4096];
     va_list arguments;
-    fprintf(stderr, "%s: ", program);
     va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
+    vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
-    fputc('\n', stderr);
+    for (char *c = line; *c; c++) if ((*c > 0 && *c < ' ') || *c == 127) *c = '?';      // what a flag or a file name holds
+    fprintf(stderr, "%s: %s\n", program, line);
     exit(status);
 }
 
@@ -284,18 +285,22 @@ static unsigned char_combining(const Tokenizer *t, uint32_t c) { return char_pro
 static Class char_class(const Tokenizer *t, uint32_t c) { return (Class)(char_properties(t, c) >> 8 & 3); }
 static bool char_may_change(const Tokenizer *t, uint32_t c) { return char_properties(t, c) >> 10 & 1; }
 
+/* What a terminal may obey, or turn the direction of writing at. */
+static bool is_control(uint32_t c) {
+    return c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
+}
+
 /* Writes s[n] on one line: \n, \t, \\, and \xHH for each byte of what is not printable: what is no UTF-8,
- * white space but the space, and what a terminal obeys or turns the direction of writing at. */
+ * white space but the space, and controls. */
 static void write_piece(const Tokenizer *t, FILE *out, const unsigned char *s, size_t n) {
     for (size_t i = 0, length; i < n; i += length) {
         uint32_t c;
         Utf8 kind;
         length = utf8_decode(s + i, n - i, &c, &kind);
-        bool control = c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
         if (c == '\n') fputs("\\n", out);
         else if (c == '\t') fputs("\\t", out);
         else if (c == '\\') fputs("\\\\", out);
-        else if (kind != UTF8_VALID || control || (char_class(t, c) == SPACE && c != ' '))
+        else if (kind != UTF8_VALID || is_control(c) || (char_class(t, c) == SPACE && c != ' '))
             for (size_t k = 0; k < length; k++) fprintf(out, "\\x%02x", s[i + k]);
         else fwrite(s + i, 1, length, out);
     }
@@ -669,11 +674,11 @@ static void *allocate(size_t count, size_t size) {
 static int char_columns(const Tokenizer *t, uint32_t c) { return (int)(char_properties(t, c) >> 11 & 3); }
 
 /* How many bytes at the end of s[n] are the beginning of a character that is not whole. */
-static int utf8_incomplete(const unsigned char *s, size_t n) {
-    for (int i = 1; i <= 3 && (size_t)i <= n; i++) {
+static size_t utf8_incomplete(const unsigned char *s, size_t n) {
+    for (size_t i = 1; i <= 3 && i <= n; i++) {
         uint32_t c;
         Utf8 kind;
-        if (utf8_decode(s + n - i, (size_t)i, &c, &kind) == (size_t)i && kind == UTF8_CUT) return i;
+        if (utf8_decode(s + n - i, i, &c, &kind) == i && kind == UTF8_CUT) return i;
     }
     return 0;
 }
