@@ -979,7 +979,8 @@ typedef struct {
 
 static volatile sig_atomic_t interrupted;
 
-/* The first Ctrl-C ends the turn, a second one the program. */
+/* The first Ctrl-C ends the turn, a second one the program. Who waits for input sets the flag
+ * beforehand: nothing is there to end but the program. */
 static void on_interrupt(int signal_number) {
     (void)signal_number;
     if (interrupted) {
@@ -1523,8 +1524,9 @@ static void add_ids(Session *s, const char *text) {
 static Text read_input(void) {
     Text text = { 0 };
     char buffer[4096];
+    interrupted = 1;
     for (size_t n; (n = fread(buffer, 1, sizeof buffer, stdin)) > 0; ) push_bytes(&text, buffer, n);
-    if (interrupted) exit(130);
+    interrupted = 0;
     if (ferror(stdin)) die(1, "cannot read: standard input: %s", strerror(errno));
     if (text.n > 0 && text.data[text.n - 1] == '\n') text.n--;
     return text;
@@ -1546,17 +1548,18 @@ static void converse(Session *s) {
     size_t capacity = 0;
     for (;;) {
         fputs("> ", stderr);
+        interrupted = 1;
         ssize_t n = getline(&line, &capacity, stdin);
+        interrupted = 0;
         if (n < 0) {
             fputc('\n', stderr);
             free(line);
-            return;                                                 // the end of input, or Ctrl-C
+            return;
         }
         if (n > 0 && line[n - 1] == '\n') n--;
         if (n == 0) continue;
         add_prompt(s, line, (size_t)n);
         run_prompt(s);
-        interrupted = 0;
     }
 }
 
@@ -1574,9 +1577,9 @@ int main(int argc, char **argv) {
     }
     // A file opened below must not get the number of a standard stream that is closed.
     for (int i = 0; i < 3; i++) if (fcntl(i, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0) return 1;
-    struct sigaction action = { .sa_handler = on_interrupt };
+    struct sigaction action = { .sa_handler = on_interrupt, .sa_flags = SA_RESTART };
     sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);                               // without SA_RESTART: it ends a read
+    sigaction(SIGINT, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
     atexit(remove_unfinished);
 
@@ -1600,7 +1603,7 @@ int main(int argc, char **argv) {
         else if (o.ids) { add_ids(&s, o.ids); run_prompt(&s); }
         else if (o.prompts.n == 0) { add_prompt(&s, input.data, input.n); run_prompt(&s); }
         for (int k = 0; k < o.prompts.n; k++) {
-            if (k > 0) interrupted = 0;                             // a Ctrl-C ended the turn before
+            interrupted = 0;                                        // a Ctrl-C ended the turn before
             add_prompt(&s, o.prompts.text[k], strlen(o.prompts.text[k]));
             run_prompt(&s);
         }
