@@ -7,6 +7,7 @@ test, `ok   NAME` or `FAIL NAME: reason`; exit status 1 if one failed. Standard 
 """
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -15,11 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Iterator, List, Tuple
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 sys.dont_write_bytecode = True
+from harness import run_tests                                           # noqa: E402
 from make_checkpoint import make_checkpoint                             # noqa: E402
 from test_tokenizer import layout                                       # noqa: E402
 
@@ -166,7 +168,7 @@ class Runner:
         self.actions = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
                         (os.POSIX_SPAWN_OPEN, 2, self.errors, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)]
         self.file = os.open(self.model, os.O_RDWR | os.O_CREAT, 0o600)
-        self.n_files = self.n_refused = self.most_memory = 0
+        self.n_refused = self.most_memory = 0
         self.most_seconds = 0.0
 
     def problem(self, data: bytes, command: List[str]) -> str:
@@ -182,7 +184,6 @@ class Runner:
         memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         self.most_seconds = max(self.most_seconds, time.monotonic() - start)
         self.most_memory = max(self.most_memory, memory)
-        self.n_files += 1
         with open(self.errors, "rb") as file:
             errors = file.read()
         if os.WIFSIGNALED(status):
@@ -198,33 +199,34 @@ class Runner:
         return "" if os.WEXITSTATUS(status) == 1 and one_line else f"exit status {os.WEXITSTATUS(status)}, {errors[:300]!r}"
 
 
+def sweep(runner: Runner, files: Iterator[File]) -> str:
+    """Gives each file to one of the programs."""
+    problems, n, n_refused = [], 0, runner.n_refused
+    for n, (what, data) in enumerate(files, 1):
+        command = runner.commands[n % len(runner.commands)]
+        problem = runner.problem(data, command)
+        if problem:
+            problems.append(f"{what}: {problem} ({' '.join(command[2:])})")
+    assert not problems, f"{len(problems)} of {n} files, the first: {problems[0]}"
+    return f"{n} files, {runner.n_refused - n_refused} refused; at most {runner.most_seconds:.2f} s and {runner.most_memory >> 20} MB a run"
+
+
 def main() -> int:
     if len(sys.argv) != 3:
         print(__doc__, file=sys.stderr)
         return 2
-    qwen, tokenizer = map(os.path.abspath, sys.argv[1:])
-    failed = 0
     with tempfile.TemporaryDirectory() as scratch:
-        small, checkpoint = os.path.join(scratch, "small.bin"), os.path.join(scratch, "checkpoint")
+        path, checkpoint = os.path.join(scratch, "small.bin"), os.path.join(scratch, "checkpoint")
         make_checkpoint(checkpoint, dim=8, layers=1, heads=2, kv_heads=1, hidden=8, tied=False, context=512)
-        subprocess.run([sys.executable, os.path.join(os.path.dirname(HERE), "export.py"), checkpoint, small], check=True, stderr=subprocess.PIPE)
-        with open(small, "rb") as file:
+        subprocess.run([sys.executable, os.path.join(os.path.dirname(HERE), "export.py"), checkpoint, path], check=True, stderr=subprocess.PIPE)
+        with open(path, "rb") as file:
             data = file.read()
-        runner = Runner(qwen, tokenizer, scratch)
+        runner = Runner(os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), scratch)
         for command in runner.commands:
             assert not runner.problem(data, command) and not runner.n_refused, command
-        for files in (header_bytes, truncations, header_numbers, tokenizer_numbers, moved_sections, other_shapes, random_changes):
-            problems = []
-            for i, (what, changed) in enumerate(files(data)):
-                command = runner.commands[i % len(runner.commands)]
-                problem = runner.problem(changed, command)
-                if problem:
-                    problems.append(f"{what}: {problem} ({' '.join(command[2:])})")
-            name = "malformed: " + files.__name__.replace("_", " ")
-            print(f"FAIL {name}: {len(problems)} of {i + 1}, first {problems[0]}" if problems else f"ok   {name}: {i + 1} files", flush=True)
-            failed += bool(problems)
-    print(f"{runner.n_files} files, {runner.n_refused} refused; at most {runner.most_seconds:.2f} s and {runner.most_memory >> 20} MB a run")
-    return 1 if failed else 0
+        kinds = (header_bytes, truncations, header_numbers, tokenizer_numbers, moved_sections, other_shapes, random_changes)
+        tests = {f"test_{files.__name__}": functools.partial(sweep, runner, files(data)) for files in kinds}
+        return run_tests("malformed", {**tests, "__file__": __file__})
 
 
 if __name__ == "__main__":
