@@ -11,6 +11,7 @@ import signal
 import sys
 
 temporary = ""                          # the unfinished file
+complete = False                        # it is whole: too late to interrupt
 
 
 def say(*parts: str) -> None:
@@ -28,6 +29,8 @@ def remove_temporary() -> None:
 
 
 def interrupted(number: int, frame: object) -> None:
+    if complete:
+        return
     remove_temporary()
     say("interrupted", "nothing was written", "run it again")
     os._exit(128 + number)
@@ -551,7 +554,7 @@ def write_behind(out: Any, pieces: Iterator[bytes], total: int) -> None:
 def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
     """Writes the checkpoint in `directory` to `out_path`. `kind`, "base" or "chat", overrides what the checkpoint
     says of itself. Raises Refusal or OSError, and then the unfinished file is `temporary`."""
-    global temporary
+    global temporary, complete
     if os.path.exists(out_path) and not os.path.isfile(out_path):
         raise Refusal("not a regular file", out_path, "give the name of a file to write")
     config = read_json(os.path.join(directory, "config.json"))
@@ -583,7 +586,7 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
     with open(temporary, "wb") as out:
         out.write(header + section + padding)
         write_behind(out, convert_tensors(tensors), file_size - weights_offset)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})       # nothing is left to interrupt
+    complete = True
     os.replace(temporary, out_path)
     temporary = ""
     say(out_path, f"{name}, {kind}, {c.n_layers} layers of {c.dim}, vocabulary {c.vocab_size}, "

@@ -172,8 +172,13 @@ static Model map_model(const char *path) {
 /* One round of a loop: item is the loop's variable, thread says whose scratch memory to use. */
 typedef void Task(void *argument, int item, int thread);
 
-typedef struct {
+typedef struct Pool Pool;
+
+typedef struct { Pool *pool; int thread; } Worker;
+
+struct Pool {
     int n_threads;
+    Worker *workers;                        // [n_threads]; thread 0 is the caller
     Task *task;                             // what the threads do now, written before job changes
     void *argument;
     int n_items;
@@ -183,7 +188,7 @@ typedef struct {
     atomic_uint sleepers;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
-} Pool;
+};
 
 /* Returns once *word is not value any more. A forward pass has some 170 jobs per token, a few
  * microseconds apart, so a thread looks for a while before it goes to sleep. */
@@ -212,8 +217,6 @@ static void take_items(Pool *pool, int thread) {
         pool->task(pool->argument, item, thread);
 }
 
-typedef struct { Pool *pool; int thread; } Worker;
-
 static void *work(void *argument) {
     Worker *worker = argument;
     Pool *pool = worker->pool;
@@ -227,14 +230,14 @@ static void *work(void *argument) {
 
 static Pool *start_pool(int n_threads) {
     Pool *pool = allocate(1, sizeof *pool);
-    Worker *workers = allocate((size_t)n_threads, sizeof *workers);
     pool->n_threads = n_threads;
+    pool->workers = allocate((size_t)n_threads, sizeof *pool->workers);
     if (pthread_mutex_init(&pool->mutex, NULL) || pthread_cond_init(&pool->wake, NULL))
         die(1, "no mutex for the threads: -t: try -t 1");
     for (int i = 1; i < n_threads; i++) {
         pthread_t id;
-        workers[i] = (Worker){ pool, i };
-        if (pthread_create(&id, NULL, work, &workers[i]) || pthread_detach(id))
+        pool->workers[i] = (Worker){ pool, i };
+        if (pthread_create(&id, NULL, work, &pool->workers[i]) || pthread_detach(id))
             die(1, "thread %d of %d cannot be started: -t: ask for fewer", i + 1, n_threads);
     }
     return pool;
@@ -438,7 +441,7 @@ static void tile(float *restrict out, const float *restrict a, size_t row_stride
             s5[lane] += a[5 * row_stride] * x[lane];
         }
     const float *sums[ROWS] = { s0, s1, s2, s3, s4, s5 };
-    for (int row = 0; row < ROWS; row++) memcpy(out + row * LANES, sums[row], sizeof s0);
+    for (int row = 0; row < ROWS; row++) memcpy(out + (size_t)row * LANES, sums[row], sizeof s0);
 }
 
 typedef struct { Run *run; float *out; const float *x; int n; const Matrix *w; const float *bias; } Product;
@@ -479,12 +482,23 @@ static void multiply_tiles(void *argument, int item, int thread) {
     }
 }
 
-/* packed[n / LANES][cols][LANES] = x[n][cols], the missing tokens of the last tile being zero. */
-static void pack(float *packed, const float *x, int n, int cols) {
-    for (int t = 0; t < n; t += LANES, packed += (size_t)cols * LANES)
-        for (int lane = 0; lane < LANES; lane++)
-            for (int k = 0; k < cols; k++)
-                packed[(size_t)k * LANES + lane] = t + lane < n ? x[(size_t)(t + lane) * cols + k] : 0;
+/* packed[item][cols][LANES] = LANES of the tokens x[n][cols] side by side, zeros for those past the
+ * last. For int8 weights they are rounded as make_whole does: a batch sees what a single token does. */
+static void pack_tile(void *argument, int item, int thread) {
+    const Product *p = argument;
+    int cols = p->w->cols, first = item * LANES;
+    float *packed = p->run->packed + (size_t)first * cols;
+    (void)thread;
+    memset(packed, 0, (size_t)cols * LANES * sizeof *packed);
+    for (int lane = 0; lane < min_int(LANES, p->n - first); lane++) {
+        const float *x = p->x + (size_t)(first + lane) * cols;
+        for (int begin = 0; begin < cols; begin += GROUP) {
+            int end = min_int(begin + GROUP, cols);
+            float scale = p->w->type == INT8 ? group_scale(x + begin, end - begin, INT16_MAX) : 0;
+            for (int k = begin; k < end; k++)
+                packed[(size_t)k * LANES + lane] = p->w->type == INT8 ? to_whole(x[k], scale, INT16_MAX) * scale : x[k];
+        }
+    }
 }
 
 /* x[n][cols] in whole numbers of 16 bits, for dot_int8. */
@@ -501,7 +515,7 @@ static void make_whole(Run *r, const float *x, int n, int cols) {
 /* out[n][rows] = x[n][cols] · w[rows][cols]^T + bias[rows]; bias may be NULL. */
 static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias) {
     Product p = { r, out, x, n, w, bias };
-    if (n >= FEW) pack(r->packed, x, n, w->cols);
+    if (n >= FEW) parallel(r->pool, (n + LANES - 1) / LANES, (double)n * w->cols, pack_tile, &p);
     else if (w->type == INT8) make_whole(r, x, n, w->cols);
     parallel(r->pool, (w->rows + ROW_BLOCK - 1) / ROW_BLOCK, (double)w->rows * w->cols * n,
              n < FEW ? multiply_rows : multiply_tiles, &p);
@@ -552,11 +566,12 @@ static void attend_head(void *argument, int head, int thread) {
     const Attention *a = argument;
     const Run *r = a->run;
     const Model *m = r->model;
-    int head_dim = m->head_dim, kv_offset = head / (m->n_heads / m->n_kv_heads) * head_dim;
+    int head_dim = m->head_dim;
+    size_t offset = (size_t)head * head_dim, kv_offset = (size_t)(head / (m->n_heads / m->n_kv_heads)) * head_dim;
     float *scores = r->scratch + (size_t)thread * r->scratch_size;                  // [position + 1]
     for (int t = 0; t < a->n; t++) {
-        const float *q = r->q + (size_t)t * m->q_dim + head * head_dim;
-        float *out = r->attended + (size_t)t * m->q_dim + head * head_dim;
+        const float *q = r->q + (size_t)t * m->q_dim + offset;
+        float *out = r->attended + (size_t)t * m->q_dim + offset;
         int n_keys = r->position + t + 1;                                          // the causal mask
         float most = -INFINITY, sum = 0;
         for (int k = 0; k < n_keys; k++) {
@@ -581,15 +596,15 @@ static void attend_tile(void *argument, int item, int thread) {
     const Model *m = r->model;
     int head_dim = m->head_dim, head = item % m->n_heads, first = item / m->n_heads * LANES;
     int n_queries = min_int(LANES, a->n - first), n_keys = r->position + first + n_queries;
-    int kv_offset = head / (m->n_heads / m->n_kv_heads) * head_dim;
+    size_t offset = (size_t)head * head_dim, kv_offset = (size_t)(head / (m->n_heads / m->n_kv_heads)) * head_dim;
     float *q = r->scratch + (size_t)thread * r->scratch_size;                       // [head_dim][LANES]
     float *scores = q + (size_t)head_dim * LANES;                                   // [n_keys][LANES]
     float most[LANES], sum[LANES] = { 0 }, out[ROWS * LANES];
 
     for (int i = 0; i < head_dim; i++)
         for (int lane = 0; lane < LANES; lane++)
-            q[i * LANES + lane] = lane < n_queries
-                ? r->q[(size_t)(first + lane) * m->q_dim + head * head_dim + i] / sqrtf((float)head_dim) : 0;
+            q[(size_t)i * LANES + lane] = lane < n_queries
+                ? r->q[(size_t)(first + lane) * m->q_dim + offset + i] / sqrtf((float)head_dim) : 0;
     for (int k = 0; k < n_keys; k += ROWS)
         tile(scores + (size_t)k * LANES, a->keys + (size_t)k * m->kv_dim + kv_offset, (size_t)m->kv_dim, 1, q, head_dim);
     for (int k = r->position + first + 1; k < n_keys; k++)                          // the causal mask
@@ -609,7 +624,7 @@ static void attend_tile(void *argument, int item, int thread) {
         tile(out, a->values + kv_offset + i, 1, (size_t)m->kv_dim, scores, n_keys);
         for (int lane = 0; lane < n_queries; lane++)
             for (int row = 0; row < min_int(ROWS, head_dim - i); row++)
-                r->attended[(size_t)(first + lane) * m->q_dim + head * head_dim + i + row] = out[row * LANES + lane] / sum[lane];
+                r->attended[(size_t)(first + lane) * m->q_dim + offset + i + row] = out[row * LANES + lane] / sum[lane];
     }
 }
 
@@ -726,7 +741,7 @@ static void penalise(Sampler *s, const Ids *history) {
 }
 
 /* What a candidate's probability is a multiple of. */
-static double weight(const Sampler *s, Candidate c, float most) { return exp((double)(c.logit - most) / s->temperature); }
+static double odds(const Sampler *s, Candidate c, float most) { return exp((double)(c.logit - most) / s->temperature); }
 
 /* Chooses the next token from logits[n], with transformers' order: repetition penalty,
  * temperature, top-k (ties at the k-th place all stay), top-p (Holtzman et al. 2020).
@@ -748,28 +763,28 @@ static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
 
     int popped = kept;
     if (!top_k) kept = n;
-    for (int i = n - kept; i < n; i++) mass += weight(s, c[i], most);
+    for (int i = n - kept; i < n; i++) mass += odds(s, c[i], most);
     if (top_p) {
         double enough = s->top_p * mass;
         int i = 0;
         for (mass = 0; i < kept && (i == 0 || mass < enough); i++) {
             if (i == popped) pop(c, n - popped++);
-            mass += weight(s, c[n - 1 - i], most);
+            mass += odds(s, c[n - 1 - i], most);
         }
         kept = i;
     }
     double left = random_uniform(&s->random) * mass;
     for (int i = n - 1; i > n - kept; i--)
-        if ((left -= weight(s, c[i], most)) < 0) return c[i].id;
+        if ((left -= odds(s, c[i], most)) < 0) return c[i].id;
     return c[n - kept].id;
 }
 
 /* log(sum(e^logits[i])): logits[i] minus this is the log of token i's probability. */
 static double log_sum_exp(const float *logits, int n) {
     float most = logits[0];
-    double sum = 0;
     for (int i = 1; i < n; i++) if (logits[i] > most) most = logits[i];
-    for (int i = 0; i < n; i++) sum += exponential(logits[i] - most);
+    double sum = exponential(logits[0] - most);
+    for (int i = 1; i < n; i++) sum += exponential(logits[i] - most);
     return most + log(sum);
 }
 
@@ -804,14 +819,14 @@ static int print_visible(const Tokenizer *t, FILE *out, const char *s, size_t n,
         Utf8 kind = UTF8_VALID;
         size_t size = utf8_decode((const unsigned char *)s + i, n - i, &c, &kind);
         int width = char_columns(t, c);
-        const char *symbol = hex;
+        const char *symbol = NULL;          // what stands for it, if it does not stand for itself
         if (c == '\n' && style != FLOWING) symbol = "⏎", width = 1;
         else if (c == ' ' && style == TOKEN) symbol = "␣", width = 1;
-        else if ((c == '\n' || c == '\t') && style == FLOWING) symbol = NULL;
-        else if (kind != UTF8_VALID || is_control(c)) {
+        else if (kind != UTF8_VALID || (is_control(c) && !(style == FLOWING && (c == '\n' || c == '\t')))) {
+            symbol = hex;
             width = 0;
             for (size_t k = 0; k < size; k++) width += sprintf(hex + width, "\\x%02x", (unsigned char)s[i + k]);
-        } else symbol = NULL;
+        }
         if (used + width > columns - (i + size < n)) { fputs("…", out); return used + 1; }
         if (symbol) fputs(symbol, out);
         else fwrite(s + i, 1, size, out);
@@ -1047,7 +1062,7 @@ static Turn generate(Session *s) {
     const float *logits = read_history(s);
     double middle = seconds();
     for (;;) {
-        if (interrupted) { turn.reason = INTERRUPTED; break; }
+        if (interrupted || !logits) { turn.reason = INTERRUPTED; break; }
         if (turn.n_new == s->max_tokens) break;
         if (turn.n_new > 0) {
             if (s->run.position == s->run.context) { turn.reason = CONTEXT_FULL; break; }
@@ -1211,7 +1226,7 @@ static Session new_session(const Options *o, const Model *m, Pool *pool, FILE *l
     s.max_tokens = o->max_tokens == UNSET ? 512 : (int)o->max_tokens;
     s.run = new_run(m, pool, context);
     warn_memory(&s.run);
-    bool sample = h->do_sample || !isnan(o->temperature) || !isnan(o->top_p) || o->top_k != UNSET;
+    bool sampling = h->do_sample || !isnan(o->temperature) || !isnan(o->top_p) || o->top_k != UNSET;
     s.sampler = (Sampler){
         .temperature = isnan(o->temperature) ? h->temperature : (float)o->temperature,
         .top_k = o->top_k == UNSET ? (int)h->top_k : (int)o->top_k,
@@ -1221,7 +1236,7 @@ static Session new_session(const Options *o, const Model *m, Pool *pool, FILE *l
         .candidates = allocate((size_t)m->vocab_size, sizeof(Candidate)),
         .seen = allocate((size_t)m->vocab_size, sizeof(bool)),
     };
-    s.sampler.greedy = !sample || o->greedy || s.sampler.temperature == 0;
+    s.sampler.greedy = !sampling || o->greedy || s.sampler.temperature == 0;
     s.output = (Output){ .tokenizer = &m->tokenizer, .silent = o->watch || o->compare, .terminal = isatty(1), .stops = o->stops };
     s.p_im_end = allocate((size_t)min_int(s.max_tokens, context) + 1, sizeof(float));
     return s;
@@ -1291,7 +1306,7 @@ static void print_info(const Model *m) {
     printf("weights          %s, %.2f GB\n", h->weight_type == BF16 ? "bf16" : "int8", (double)h->weights_size * 1e-9);
     printf("dim              %d\nhidden_dim       %d\nn_layers         %d\nn_heads          %d\nn_kv_heads       %d\nhead_dim         %d\n",
            m->dim, m->hidden_dim, m->n_layers, m->n_heads, m->n_kv_heads, m->head_dim);
-    printf("vocab_size       %d, tokenizer %d, %s\n", m->vocab_size, m->tokenizer.n_vocab, h->tied ? "output tied to the embedding" : "output of its own");
+    printf("vocab_size       %d, tokenizer %u, %s\n", m->vocab_size, m->tokenizer.n_vocab, h->tied ? "output tied to the embedding" : "output of its own");
     printf("context          %u\nrope_theta       %g\nrms_eps          %g\n", h->max_positions, h->rope_theta, (double)h->rms_eps);
     printf("ends at          ");
     for (uint32_t i = 0; i < h->n_eos; i++) {
@@ -1565,6 +1580,7 @@ static void converse(Session *s) {
 
 int main(int argc, char **argv) {
     program = "qwen";
+    signal(SIGPIPE, SIG_IGN);               // a closed pipe is an error like others, for flush_output
     Options o = parse_options(argc, argv);
     if (o.help) { fputs(usage, stdout); flush_output(); return 0; }
     check_options(&o);
@@ -1580,10 +1596,9 @@ int main(int argc, char **argv) {
     struct sigaction action = { .sa_handler = on_interrupt, .sa_flags = SA_RESTART };
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
-    signal(SIGPIPE, SIG_IGN);
     atexit(remove_unfinished);
 
-    Model models[2];                        // BASE.bin and MODEL.bin; without --compare, the second alone
+    static Model models[2];                 // BASE.bin and MODEL.bin; without --compare, the second alone
     int first = o.compare ? 0 : 1;
     if (o.compare) models[0] = map_model(o.compare);
     models[1] = map_model(o.model);
@@ -1597,7 +1612,8 @@ int main(int argc, char **argv) {
     FILE *logits = o.logits ? create_file(o.logits) : NULL;
     Pool *pool = start_pool((int)o.threads);
     for (int i = first; i < 2 && !interrupted; i++) {
-        Session s = new_session(&o, &models[i], pool, logits);
+        static Session s;
+        s = new_session(&o, &models[i], pool, logits);
         if (o.compare) printf("%s: %s\n", i == 0 ? "base weights" : "chat weights", models[i].path);
         if (conversation) converse(&s);
         else if (o.ids) { add_ids(&s, o.ids); run_prompt(&s); }

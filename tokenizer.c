@@ -324,12 +324,12 @@ enum { HANGUL = 0xAC00, LEAD = 0x1100, VOWEL = 0x1161, TRAIL = 0x11A7, LEADS = 1
 
 /* Appends the full decomposition of c. */
 static void push_decomposed(const Tokenizer *t, Keys *text, uint32_t c) {
-    uint32_t seconds[8];                    // Unicode needs 3 at most
+    uint32_t trailing[8];                    // Unicode needs 3 at most
     int n = 0;
     if (c - HANGUL < LEADS * VOWELS * TRAILS) {
         uint32_t vowel = (c - HANGUL) / TRAILS, trail = (c - HANGUL) % TRAILS;
-        seconds[n++] = trail ? TRAIL + trail : 0;
-        seconds[n++] = VOWEL + vowel % VOWELS;
+        trailing[n++] = trail ? TRAIL + trail : 0;
+        trailing[n++] = VOWEL + vowel % VOWELS;
         c = LEAD + vowel / VOWELS;
     }
     while (c >= 0xC0 && n < 8) {
@@ -341,10 +341,10 @@ static void push_decomposed(const Tokenizer *t, Keys *text, uint32_t c) {
         }
         if (low == t->n_decompositions || t->decompositions[low].composed != c) break;
         c = t->decompositions[low].first;
-        seconds[n++] = t->decompositions[low].second;
+        trailing[n++] = t->decompositions[low].second;
     }
     push_char(t, text, c);
-    while (n-- > 0) if (seconds[n]) push_char(t, text, seconds[n]);
+    while (n-- > 0) if (trailing[n]) push_char(t, text, trailing[n]);
 }
 
 /* The one character that first and second are together, or 0. */
@@ -619,6 +619,7 @@ static void read_ids(char *text, uint32_t vocab_size, Ids *ids) {
 }
 
 int main(int argc, char **argv) {
+    signal(SIGPIPE, SIG_IGN);               // a closed pipe is an error like others, for flush_output
     bool only_ids = false, plain = false, decode = false, flags = true;
     int n = 0;                              // arguments that are no flags, moved to the front of argv
     for (int i = 1; i < argc; i++) {
@@ -634,7 +635,6 @@ int main(int argc, char **argv) {
     if (n > 2 && !decode) die(2, "more than one text: %s: put quotes around a text with spaces", argv[2]);
     if (decode && (only_ids || plain)) die(2, "these make no sense together: --decode and %s: leave one out", plain ? "--plain" : "--ids");
 
-    signal(SIGPIPE, SIG_IGN);               // a closed pipe is an error like others, for flush_output
     File file = map_file(argv[0]);
     Tokenizer t = open_tokenizer(&file, argv[0]);
     Ids ids = { 0 };
