@@ -1,4 +1,4 @@
-"""Compares ./tokenizer with the `tokenizers` library on generated strings or on the lines of files, and counts differences:
+"""Compares ./tokenizer with the `tokenizers` library on generated strings or on files, and counts differences:
 in the ids, and between the text that the ids decode to and the text's NFC.
 
     python3 tests/compare_tokenizer.py ./tokenizer MODEL.bin tokenizer.json [--strings N] [--seed N] [--files PATH ...]
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import unicodedata
-from typing import Callable, Iterator, List, Set, Tuple
+from typing import Callable, List, Set, Tuple
 
 import tokenizers
 
@@ -134,6 +134,11 @@ def nfc(data: bytes) -> bytes:
     return "".join(unicodedata.normalize("NFC", part) for part in parts).encode()
 
 
+def read_lines(path: str) -> List[bytes]:
+    with open(path, "rb") as file:
+        return file.read().splitlines(keepends=True)
+
+
 def run(program: str, model: str, data: bytes, flag: str) -> bytes:
     return subprocess.run([program, model, flag], input=data, stdout=subprocess.PIPE, check=True).stdout
 
@@ -162,19 +167,21 @@ def main() -> int:
     parser.add_argument("tokenizer", metavar="tokenizer.json")
     parser.add_argument("--strings", type=int, default=100000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--files", nargs="+", metavar="PATH", help="compare their lines instead of generated strings")
+    parser.add_argument("--files", nargs="+", metavar="PATH", help="compare these, some lines at a time, instead of generated strings")
     args = parser.parse_args()
     library = tokenizers.Tokenizer.from_file(args.tokenizer)
     known, classed, normalised = shared_code_points()
     print(f"Unicode here {unicodedata.unidata_version}, tokenizers {tokenizers.__version__}. Left out: {len(classed)} code points that "
           f"only one side assigns; {len(normalised)} in whose NFC they differ: {ranges(normalised)}", flush=True)
-    strings: Iterator[bytes]
+    rng = random.Random(args.seed)
     if args.files:
-        lines = [line for path in args.files for line in open(path, "rb").read().splitlines(keepends=True)]
-        print(f"{len(lines)} lines, {sum(not is_known(line, known) for line in lines)} left out", flush=True)
-        strings = (line for line in lines if is_known(line, known))
+        lines = [line for path in args.files for line in read_lines(path)]
+        shared = [line for line in lines if is_known(line, known)]
+        print(f"{len(lines)} lines, {len(lines) - len(shared)} of them left out", flush=True)
+        rest = iter(shared)
+        strings = iter(lambda: b"".join(itertools.islice(rest, rng.randint(1, 20))), b"")
     else:
-        generate = make_generator(random.Random(args.seed), known)
+        generate = make_generator(rng, known)
         strings = (generate() for _ in range(args.strings))
     differing: List[bytes] = []
     lost: List[bytes] = []

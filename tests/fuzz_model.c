@@ -119,7 +119,7 @@ static uint64_t weights_end(const Header *h, const uint8_t *data) {
     Model m = { .dim = (int)h->dim, .hidden_dim = (int)h->hidden_dim, .q_dim = (int)(h->n_heads * h->head_dim), .kv_dim = (int)(h->n_kv_heads * h->head_dim) };
     if (h->dim > 1 << 20 || h->hidden_dim > 1 << 20 || h->n_layers > 1 << 12 || h->n_heads > 1 << 12 || h->head_dim > 1 << 12
         || h->n_kv_heads > h->n_heads || h->vocab_size > 1 << 24) return 0;
-    Cursor at = { data, h->weights_offset, h->weight_type == INT8 ? INT8 : BF16 };
+    Cursor at = { .data = data, .offset = h->weights_offset, .type = h->weight_type == INT8 ? INT8 : BF16 };
     next_matrix(&at, (int)h->vocab_size, m.dim);
     for (uint32_t i = 0; i < h->n_layers; i++) next_layer(&at, &m);
     next_floats(&at, m.dim);

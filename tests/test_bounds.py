@@ -11,6 +11,7 @@ import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -111,6 +112,18 @@ def test_full_disk() -> None:
         status, _, err = run(MODEL, *args, prepare=prepare)
         check_error((status, b"", err), out)
         assert not os.path.exists(out) and not os.path.exists(out + ".tmp"), f"{args}: a partial file"
+
+
+def test_weights_that_are_no_numbers() -> None:
+    path = os.path.join(SCRATCH, "nan.bin")
+    with open(MODEL, "rb") as file:
+        data = file.read()
+    offset, size = struct.unpack_from("<2Q", data, 40)
+    with open(path, "wb") as file:
+        file.write(data[:offset] + (b"\xc0\x7f" * size)[:size])
+    for args in ([], ["--watch"], ["--score"], ["--compare", MODEL]):
+        status, _, err = run(path, "-p", "hello", *args)
+        check_error((status, b"", err), "nan.bin", "not numbers")
 
 
 # ---------------------------------------------------------------------------------------------------------
