@@ -2,6 +2,7 @@
 # make demo    the lesson, on the two small models under tiny/
 # make test    all tests (./test_all.sh)
 # make bench   how fast, against what this machine can do   (SHAPE=0.5b or 1.8b)
+# make fuzz    fuzz the program with files and texts, a minute each (clang)
 # make debug   ./qwen-debug and ./tokenizer-debug, with AddressSanitizer and UndefinedBehaviorSanitizer
 # make clean
 
@@ -38,7 +39,11 @@ test:
 bench: all
 	@python3 tests/bench.py
 
+fuzz:
+	@tests/fuzz.sh
+
 clean:
+	rm -rf build
 	rm -f qwen tokenizer qwen-debug tokenizer-debug tiny-base.bin tiny-chat.bin
 
-.PHONY: all debug demo test bench clean
+.PHONY: all debug demo test bench fuzz clean

@@ -535,26 +535,27 @@ static void rmsnorm_batch(const Run *r, const float *weight, int n) {
 /* RoPE (Su et al. 2021): pair i of a head turns by position * theta^(-2i / head_dim). As in the
  * reference implementation a pair is (i, i + head_dim / 2), and the angle is a float. */
 static void rope_angles(Run *r, int n) {
-    int half = r->model->head_dim / 2;
-    for (int i = 0; i < half; i++) {
-        float frequency = 1.0f / (float)pow(r->model->rope_theta, (double)((float)(2 * i) / (float)r->model->head_dim));
-        for (int t = 0; t < n; t++) {
+    int head_dim = r->model->head_dim;
+    float *c = r->cosine, *s = r->sine;
+    for (int t = 0; t < n; t++)
+        for (int i = 0; i < head_dim; i += 2) {
+            float frequency = 1.0f / (float)pow(r->model->rope_theta, (double)((float)i / (float)head_dim));
             float angle = (float)(r->position + t) * frequency;
-            r->cosine[t * half + i] = cosf(angle);
-            r->sine[t * half + i] = sinf(angle);
+            *c++ = cosf(angle);
+            *s++ = sinf(angle);
         }
-    }
 }
 
 /* Turns x[n][n_heads][head_dim] in place. */
 static void rope(const Run *r, float *x, int n, int n_heads) {
     int half = r->model->head_dim / 2;
-    for (int t = 0; t < n; t++)
-        for (int head = 0; head < n_heads; head++, x += 2 * half)
+    const float *c = r->cosine, *s = r->sine;
+    for (int t = 0; t < n; t++, c += half, s += half)
+        for (int head = 0; head < n_heads; head++, x += 2 * (size_t)half)
             for (int i = 0; i < half; i++) {
-                float c = r->cosine[t * half + i], s = r->sine[t * half + i], a = x[i], b = x[i + half];
-                x[i] = a * c - b * s;
-                x[i + half] = b * c + a * s;
+                float a = x[i], b = x[i + half];
+                x[i] = a * c[i] - b * s[i];
+                x[i + half] = b * c[i] + a * s[i];
             }
 }
 

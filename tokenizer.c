@@ -194,7 +194,8 @@ static const char *find_contradiction(const Tokenizer *t, uint32_t vocab_size) {
     if (t->n_vocab < 1 || t->n_vocab > vocab_size || vocab_size > INT32_MAX) return "number of tokens";
     if (t->n_slots < 2 || (t->n_slots & (t->n_slots - 1)) != 0) return "merge table's size";
     for (int i = 0; i < 256; i++) if (t->byte_id[i] >= t->n_vocab) return "byte ids";
-    for (uint32_t i = 0; i < t->n_vocab; i++) if (t->token_start[i] > t->token_start[i + 1]) return "token starts";
+    for (uint32_t i = 0; i < t->n_vocab; i++)                   // 64 KB: longer than any word, short enough to print
+        if (t->token_start[i] > t->token_start[i + 1] || t->token_start[i + 1] - t->token_start[i] > 65536) return "token starts";
     if (t->token_start[0] != 0 || t->token_start[t->n_vocab] != t->n_bytes) return "token starts";
     uint32_t n_empty = 0;
     for (uint32_t i = 0; i < t->n_slots; i++) {

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Static analysis of the C files and of the scripts, with the analysers that are installed.
+#
+#     tests/analyse.sh
+#
+# Left out are checks of style: results of printf that nobody could use, parameters of one type side by side, the file
+# that qwen.c includes by design, and the feature macros of libc.
+
+cd "$(dirname "$0")/.." || exit 1
+style='-cert-err33-c,-bugprone-easily-swappable-parameters,-bugprone-suspicious-include,-bugprone-reserved-identifier'
+style="$style,-cert-dcl37-c,-cert-dcl51-cpp"
+status=0
+
+# check TOOL ARGUMENTS
+check() {
+    if ! command -v "$1" >/dev/null; then echo "skip analysis: $1: not installed"; return; fi
+    if output=$("$@" 2>&1); then echo "ok   analysis: $*" | cut -c 1-120; else echo "FAIL analysis: $*"; echo "$output"; status=1; fi
+}
+
+for file in qwen.c tokenizer.c; do
+    check clang --analyze -std=c11 -Xclang -analyzer-output=text -Xclang -analyzer-werror -o /dev/null $file
+    check gcc -std=c11 -O2 -Wall -Wextra -Werror -fanalyzer -c $file -o /dev/null
+    check cppcheck -q --std=c11 --enable=warning,style,performance,portability --suppress=unusedStructMember --error-exitcode=1 $file
+    check clang-tidy -quiet -warnings-as-errors='*' -checks="-*,bugprone-*,cert-*,$style" $file -- -std=c11
+done
+check shellcheck test_all.sh .ci/run tests/*.sh
+exit $status
