@@ -54,7 +54,7 @@ def golden_logits(name: str, shape: Dict[str, Any]) -> Dict[str, Any]:
         make_checkpoint(directory, **shape)
         model = load(directory)
     prompts = []
-    for length in test_qwen.LENGTHS:
+    for length in test_qwen.prompt_lengths(name):
         ids = test_qwen.random_ids(name, length, model.config.vocab_size)
         logits = logits_of(model, ids)
         columns = test_qwen.sampled_columns(model.config.vocab_size)

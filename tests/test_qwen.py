@@ -39,6 +39,8 @@ export.unicode_tables = functools.lru_cache(None)(export.unicode_tables)    # ha
 QWEN = ""
 SCRATCH = ""                                            # a directory of this run's own
 PATIENCE = 120                                          # seconds, until a program counts as hung
+STARTED: List["subprocess.Popen[bytes]"] = []          # programs that are killed at the end if a failed test left them
+os.environ.setdefault("ASAN_OPTIONS", "detect_leaks=0")     # of a sanitizer build: what is in use until the end is no leak
 
 # ---------------------------------------------------------------------------------------------------------
 # What qwen_golden.py computes too
@@ -57,8 +59,12 @@ SHAPES: Dict[str, Dict[str, Any]] = {
     "from f32": dict(dim=60, layers=3, heads=4, kv_heads=2, head_dim=24, hidden=77, tied=True, dtype="f32", seed=5),
     "from f16": dict(dim=66, layers=3, heads=3, kv_heads=1, hidden=70, tied=False, dtype="f16", seed=6),
 }
-LENGTHS = (1, 2, 7, 8, 9, 33, 300, 1100)                # of prompts: around the sizes at which the program changes its ways
 N_GREEDY = 24
+
+
+def prompt_lengths(name: str) -> List[int]:
+    """Around the sizes at which the program changes its ways."""
+    return [1, 2, 7, 8, 9, 33, 300] + [1100] * (name == "gqa tied")
 
 
 def random_ids(name: str, length: int, vocab: int) -> List[int]:
@@ -167,6 +173,11 @@ def make_scripted(directory: str, kind: str) -> None:
         "model.layers.0.self_attn.o_proj.weight": [], "model.layers.0.mlp.down_proj.weight": []})
 
 
+def export_model(directory: str, path: str) -> None:
+    export.export(directory, path)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})     # which export.py leaves blocked for its last step
+
+
 @functools.lru_cache(None)
 def model(name: str) -> str:
     """The path of a .bin: one of SHAPES, "script chat", "script base", "tiny chat" or "tiny base"."""
@@ -180,7 +191,7 @@ def model(name: str) -> str:
         directory = os.path.join(ROOT, "tiny", last)
         if not os.path.exists(directory):
             raise Skip(f"no {directory}")
-    export.export(directory, path)
+    export_model(directory, path)
     return path
 
 
@@ -333,7 +344,7 @@ class Terminal:
         self.master, slave = pty.openpty()
         attributes = termios.tcgetattr(slave)
         attributes[1] &= ~termios.OPOST
-        attributes[3] &= ~termios.ECHO
+        attributes[3] = attributes[3] & ~termios.ECHO | termios.NOFLSH     # Ctrl-C drops nothing that is on its way
         termios.tcsetattr(slave, termios.TCSANOW, attributes)
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 30, 100, 0, 0))
 
@@ -343,13 +354,13 @@ class Terminal:
 
         self.process = subprocess.Popen([QWEN, path, *args], stdin=slave if stdin is None else stdin, stdout=slave if stdout is None else stdout,
                                         stderr=slave if stderr is None else stderr, preexec_fn=take_terminal)
+        STARTED.append(self.process)
         os.close(slave)
         self.seen = b""                                 # and not asked for yet
 
     def read(self) -> bytes:
         ready, _, _ = select.select([self.master], [], [], PATIENCE)
         if not ready:
-            self.process.kill()
             raise AssertionError(f"nothing for {PATIENCE} s after {self.seen[-200:]!r}")
         try:
             return os.read(self.master, 1 << 16)
@@ -528,34 +539,71 @@ def test_what_was_held_back_is_printed() -> None:
     check_turn("script base", ["-p", "L", "--stop", "LLLLLLL"], b"", '--stop "LLLLLLL"', 7)
 
 
-def wait_for_output(process: "subprocess.Popen[bytes]") -> None:
-    assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], PATIENCE)
-    assert ready and os.read(process.stdout.fileno(), 1), "no output"
+class Endless:
+    """The program in a turn that only Ctrl-C ends."""
+
+    def __init__(self, *args: str):
+        self.process = subprocess.Popen([QWEN, model("script base"), "-n", "1000000", "-c", "1000000", *args],
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        STARTED.append(self.process)
+        self.err = b""
+
+    def wait_for(self, stream: Any, text: bytes) -> None:
+        seen = b""
+        while text not in seen:
+            ready, _, _ = select.select([stream], [], [], PATIENCE)
+            assert ready, f"nothing for {PATIENCE} s after {seen!r}"
+            seen += os.read(stream.fileno(), 1 << 16)
+        if stream is self.process.stderr:
+            self.err += seen
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def end(self) -> Tuple[int, List[Turn]]:
+        """(exit status, what the closing lines say)"""
+        _, err = self.process.communicate(timeout=PATIENCE)
+        lines = (self.err + err).decode().splitlines(True)
+        return self.process.returncode, closing("".join(line for line in lines if not line.startswith("qwen: note: ")))
 
 
-def test_ctrl_c_in_a_single_turn() -> None:
-    for args in (["-p", "L"], ["--ids", str(ord("L"))], ["-p", "L", "-p", "L", "--watch"], ["-p", "L", "--stop", "LLLM"]):
-        process = subprocess.Popen([QWEN, model("script base"), *args, "-n", "1000000", "-c", "1000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        wait_for_output(process)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=PATIENCE)
-        equal(process.returncode, 130, "exit status")
-        notes = [line for line in err.decode().splitlines(True) if not line.startswith("qwen: note: ")]
-        turn, = closing("".join(notes))
-        equal(turn.reason, "interrupted")
-        assert turn.n > 0
+def test_ctrl_c_ends_the_only_turn() -> None:
+    for args in (["-p", "L"], ["--ids", str(ord("L"))], ["-p", "L", "--watch"], ["-p", "L", "--stop", "LLLM"]):
+        endless = Endless(*args)
+        endless.wait_for(endless.process.stdout, b"L")
+        endless.interrupt()
+        status, turns = endless.end()
+        equal((status, [turn.reason for turn in turns]), (130, ["interrupted"]))
+        assert turns[0].n > 0
+
+
+def test_ctrl_c_ends_one_turn_of_several() -> None:
+    endless = Endless("-p", "L", "-p", "L")
+    endless.wait_for(endless.process.stdout, b"L")
+    endless.interrupt()
+    endless.wait_for(endless.process.stderr, b"\nspeed: ")
+    endless.interrupt()
+    equal(endless.end()[0], 130, "exit status")
 
 
 def test_ctrl_c_leaves_no_half_file() -> None:
     path = os.path.join(SCRATCH, "interrupted.f32")
-    process = subprocess.Popen([QWEN, model("script base"), "-p", "L", "-n", "1000000", "-c", "1000000", "--logits", path],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    wait_for_output(process)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=PATIENCE)
-    equal(process.returncode, 130, "exit status")
+    endless = Endless("-p", "L", "--logits", path)
+    endless.wait_for(endless.process.stdout, b"L")
+    endless.interrupt()
+    equal(endless.end()[0], 130, "exit status")
     assert not os.path.exists(path + ".tmp") and (not os.path.exists(path) or os.path.getsize(path) % (4 * VOCAB) == 0)
+
+
+def test_ctrl_c_while_a_prompt_is_awaited() -> None:
+    process = subprocess.Popen([QWEN, model("script base")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    STARTED.append(process)
+    assert process.stdin is not None
+    process.stdin.write(b"x" * 300000)                  # more than a pipe holds: when all is written, it is being read
+    process.stdin.flush()
+    process.send_signal(signal.SIGINT)
+    equal(process.wait(PATIENCE), 130, "exit status")
+    process.communicate()
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -638,7 +686,7 @@ def test_watch() -> None:
 
 
 def test_watch_shows_raw_probabilities() -> None:
-    flags = ["-p", "H", "-m", "base", "-n", "200", "--seed", "3", "--ignore-stop"]
+    flags = ["-p", "H", "-m", "base", "-n", "100", "--seed", "3", "--ignore-stop"]
     for sampling in ([], ["--temp", "0.5", "--top-k", "2", "--repeat-penalty", "1.9"], ["--greedy"]):
         rows = table(generate("script chat", *flags, *sampling, "--watch")[0].decode())
         check_probabilities(rows, logits("script chat", *flags, *sampling))
@@ -1147,7 +1195,7 @@ def test_a_template_that_is_not_chatml() -> None:
     values["chat_template"] = "{% for message in messages %}[INST] {{ message['content'] }} [/INST]{% endfor %}"
     with open(config, "w", encoding="utf-8") as file:
         json.dump(values, file)
-    export.export(directory, path)
+    export_model(directory, path)
     check_error(1, run(path, "-p", "hi"), "ChatML")
     equal(run(path, "-p", "hi", "-m", "base", "-n", "1")[0], 0)
 
@@ -1161,7 +1209,12 @@ def main() -> int:
     QWEN = os.path.abspath(args.qwen)
     export.say = lambda *parts: None
     with tempfile.TemporaryDirectory(prefix="test_qwen.") as SCRATCH:
-        return run_tests("qwen", globals(), args.only)
+        try:
+            return run_tests("qwen", globals(), args.only)
+        finally:
+            for process in STARTED:
+                if process.poll() is None:
+                    process.kill()
 
 
 if __name__ == "__main__":
