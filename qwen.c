@@ -1144,29 +1144,24 @@ static void print_closing(const Session *s, const Turn *turn) {
  * Chat
  * ------------------------------------------------------------------------------------------- */
 
-/* ChatML: <|im_start|>role\ncontent<|im_end|>\n. Role and content are encoded as one plain text:
- * a newline that opens the content may merge with the one after the role, and <|im_end|> typed by
- * a user stays text. Without content the turn stays open, for the model to write. */
-static void frame(Session *s, const char *role, const char *content, size_t n) {
-    const Header *h = s->model->file.header;
+/* ChatML is <|im_start|>role\ncontent<|im_end|>\n, turn after turn. This writes a turn as far as its
+ * content. Role and content are encoded as one plain text: a newline that opens the content may merge
+ * with the one after the role, and an <|im_end|> that a user types stays text. */
+static void open_turn(Session *s, const char *role, const char *content, size_t n) {
     Text text = { 0 };
     push_bytes(&text, role, strlen(role));
     push_bytes(&text, "\n", 1);
     push_bytes(&text, content, n);
-    push_id(&s->history, (int)h->im_start);
+    push_id(&s->history, (int)s->model->file.header->im_start);
     encode(&s->model->tokenizer, text.data, text.n, false, &s->history);
-    if (content) {
-        push_id(&s->history, (int)h->im_end);
-        encode(&s->model->tokenizer, "\n", 1, false, &s->history);
-    }
     free(text.data);
 }
 
-/* However the model's turn ended, in the conversation it is closed with <|im_end|> and a newline. */
+/* And this ends it. However the model's own turn ended, in the conversation it ends so, too. */
 static void close_turn(Session *s) {
     const Header *h = s->model->file.header;
     int *last = &s->history.id[s->history.n - 1];
-    bool unread = s->history.n > (size_t)s->run.position;
+    bool unread = s->history.n > (size_t)s->run.position;           // by the cache: it may still be changed
     if (unread && *last == (int)h->endoftext) *last = (int)h->im_end;
     if (*last != (int)h->im_end) push_id(&s->history, (int)h->im_end);
     encode(&s->model->tokenizer, "\n", 1, false, &s->history);
@@ -1186,10 +1181,14 @@ static void add_prompt(Session *s, const char *text, size_t n) {
     else {
         const char *system = s->options->system;
         size_t size = system ? strlen(system) : h->system_size;
-        if (size > 0) frame(s, "system", system ? system : h->system, size);
+        if (size > 0) {
+            open_turn(s, "system", system ? system : h->system, size);
+            close_turn(s);
+        }
     }
-    frame(s, "user", text, n);
-    frame(s, "assistant", NULL, 0);
+    open_turn(s, "user", text, n);
+    close_turn(s);
+    open_turn(s, "assistant", "", 0);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -1248,7 +1247,7 @@ static void score(Session *s) {
     const Header *h = s->model->file.header;
     const int *ids = s->history.id;
     int n = (int)s->history.n, vocab_size = s->model->vocab_size;
-    double sum = 0, start = seconds();
+    double sum = 0;
     if (n > s->run.context)
         die(1, "the prompt is %d tokens, the context has room for %d: -p: make it shorter, or raise -c", n, s->run.context);
     print_row(&s->output, 1, ids[0], NAN, NAN, NAN);
@@ -1261,7 +1260,6 @@ static void score(Session *s) {
             sum += total - logits[ids[i]];
             print_row(&s->output, i + 1, ids[i], exp(logits[ids[i]] - total), exp(logits[h->im_end] - total), exp(logits[h->endoftext] - total));
         }
-        progress("scoring", s->run.position, n, start);
     }
     if (interrupted) return;
     if (n == 1) puts("perplexity undefined over 0 tokens");
