@@ -60,7 +60,10 @@ def commands() -> List[List[str]]:
 def test_context_too_large_for_the_address_space() -> None:
     if sys.platform != "linux":
         raise Skip("RLIMIT_AS bounds the address space on Linux only")
-    check_error(run(MODEL, *TURN, "-c", str(1 << 24), prepare=limit(resource.RLIMIT_AS, 1 << 30)), "-c")
+    prepare = limit(resource.RLIMIT_AS, 1 << 30)
+    if run("--help", prepare=prepare)[0] != 0:
+        raise Skip("AddressSanitizer itself needs more")
+    check_error(run(MODEL, *TURN, "-c", str(1 << 24), prepare=prepare), "-c")
 
 
 def test_largest_context_costs_what_is_used() -> None:

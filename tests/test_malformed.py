@@ -74,6 +74,19 @@ def resize(data: bytes) -> bytes:
     return bytes(changed)
 
 
+def long_token(data: bytes, size: int) -> bytes:
+    """The file with so many bytes more in token 0, and weights of zero, for which token 0 is as likely as any."""
+    arrays = layout(data)
+    starts, bytes_at = arrays["token_start"][0], arrays["bytes"][0]
+    weights_offset, weights_size = struct.unpack_from("<2Q", data, 40)
+    longer = bytearray(data[:bytes_at] + b"x" * size + data[bytes_at:sum(arrays["bytes"])])
+    for at in (1024 + 24, *range(starts + 4, sum(arrays["token_start"]), 4)):
+        struct.pack_into("<I", longer, at, struct.unpack_from("<I", data, at)[0] + size)
+    end = (len(longer) + 63) // 64 * 64
+    struct.pack_into("<5Q", longer, 16, end + weights_size, HEADER, len(longer) - HEADER, end, weights_size)
+    return bytes(longer).ljust(end + weights_size, b"\0")
+
+
 # ---------------------------------------------------------------------------------------------------------
 # The files
 # ---------------------------------------------------------------------------------------------------------
@@ -130,7 +143,8 @@ def moved_sections(data: bytes) -> Iterator[File]:
 
 
 def other_shapes(data: bytes) -> Iterator[File]:
-    """Headers that lie about the shape in a file of the size that they imply."""
+    """Headers and counts that lie about the shape, in a file of the size that they imply."""
+    yield "one token of 8 MB, always the next", long_token(data, 8 << 20)
     for name in "dim hidden_dim n_layers n_heads n_kv_heads head_dim vocab_size tied".split():
         for value in (0, 1, 2, 3, 5, 7, 8, 31, 32, 33, 63, 64, 65, 255, 1000):
             yield f"{name} is {value}, resized", resize(set_u32(data, (FIELDS[name], value)))
@@ -162,9 +176,9 @@ class Runner:
 
     def __init__(self, qwen: str, tokenizer: str, scratch: str):
         self.model, self.errors = os.path.join(scratch, "model.bin"), os.path.join(scratch, "errors")
-        qwen_run = [qwen, self.model, "-t", "1", "-n", "2", "--seed", "1"]
-        self.commands = [[*qwen_run, "--ids", "1 2 3", "-c", "16"], [*qwen_run, "-p", TEXT], [qwen, self.model, "--info"],
-                         [*qwen_run[:4], "-m", "base", "-p", TEXT, "--score"], [tokenizer, self.model, TEXT]]
+        run = [qwen, self.model, "-t", "1"]
+        self.commands = [[*run, "--ids", "1 2 3", "-c", "20", "--seed", "1"], [*run, "-p", TEXT, "-n", "64", "--greedy"],
+                         [qwen, self.model, "--info"], [*run, "-m", "base", "-p", TEXT, "--score"], [tokenizer, self.model, TEXT]]
         self.actions = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
                         (os.POSIX_SPAWN_OPEN, 2, self.errors, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)]
         self.file = os.open(self.model, os.O_RDWR | os.O_CREAT, 0o600)
