@@ -137,7 +137,7 @@ SCRIPT: Dict[int, Dict[int, float]] = {
     **chain("\nRed!", IM_END, "UV", IM_START, "w", ENDOFTEXT, "xyzU"),
     **chain("A\t\\\x1b[\xff\xe8\x8b\xb9", APPLE, NO_TOKEN, "B\r\x07C", IM_END),
     **chain("LL"),
-    **chain("D", ENDOFTEXT), **chain("\xe4\xbd", ord("F")),
+    **chain("D", ENDOFTEXT), **chain("j\n"), **chain("\xe4\xbd", ord("F")),
     ord("K"): {ord("K"): SURE, ord("k"): SURE - 0.5},
     ord("H"): {ord("H"): 3.0, IM_END: 2.0, ENDOFTEXT: 1.0},
     **{ord(state): dict(enumerate(sampling_logits(state))) for state in "QZN"},
@@ -249,7 +249,10 @@ def output(name: str, *args: str) -> str:
 
 
 def equal(got: Any, expected: Any, what: str = "") -> None:
-    assert got == expected, f"{what + ': ' if what else ''}{str(got)[:250]!r} instead of {str(expected)[:250]!r}"
+    if got != expected:
+        a, b = str(got), str(expected)
+        begin = max(0, len(os.path.commonprefix([a, b])) - 60)              # what is alike need not be shown
+        raise AssertionError(f"{what + ': ' if what else ''}{a[begin:begin + 250]} instead of {b[begin:begin + 250]}")
 
 
 def check_error(status: int, got: Tuple[int, bytes, str], *words: str) -> None:
@@ -529,6 +532,7 @@ def test_stop_texts() -> None:
     for stop, out, n in (("V<|im_start|>w", b"Red!<|im_end|>U", 9), ("im_end", b"Red!<|", 5), ("<|im_end|>U", b"Red!", 6),
                          ("<|endoftext|>", b"Red!<|im_end|>UV<|im_start|>w", 10)):
         check_turn("script chat", ["-p", "hi", "--ignore-stop", "--stop", stop], out, f'--stop "{stop}"', n)
+    check_turn("script base", ["-p", "j", "--stop", "\n"], b"", '--stop "\\n"', 1)          # in one line also then
 
 
 def test_what_was_held_back_is_printed() -> None:
@@ -625,6 +629,36 @@ def on_terminal(name: str, *args: str) -> str:
     return shown.decode()                               # dies of a split character
 
 
+def screen(text: str) -> List[str]:
+    """The lines that a terminal shows in the end: what overwrites and erases (\\r, ESC [ K) has done so."""
+    lines, at = [""], 0
+    for part in re.findall(r"\r|\n|\x1b\[K|\x1b\[[0-9;]*m|[^\r\n\x1b]+", text):
+        if part == "\r":
+            at = 0
+        elif part == "\n":
+            lines.append("")
+            at = 0
+        elif part == "\x1b[K":
+            lines[-1] = lines[-1][:at]
+        elif part[0] != "\x1b":
+            lines[-1] = lines[-1][:at].ljust(at) + part + lines[-1][at + len(part):]
+            at += len(part)
+    return lines
+
+
+def test_progress_leaves_no_trace() -> None:
+    prompt = ids_flag([ord("L")] * 600)
+    terminal = Terminal(model("script base"), *prompt, "-n", "2", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    status, shown = terminal.end()
+    equal(status, 0)
+    assert "of 600 tokens" in shown.decode(), f"no progress: {shown!r}"
+    closing("\n".join(screen(shown.decode())))
+    status, shown = Terminal(model("script base"), *prompt, "--score", stdin=subprocess.DEVNULL).end()
+    equal(status, 0)
+    rows = [line.split() for line in screen(shown.decode())[1:601]]
+    equal([row[:3] for row in rows], [[str(i + 1), str(ord("L")), "L"] for i in range(600)], "the table of --score with progress between")
+
+
 def test_bytes_on_a_pipe() -> None:
     check_turn("script chat", ["-p", "A", "-m", "base"], MIXED, "<|im_end|>", 15)
     check_turn("script base", ["-p", "\x1b[\udcff", "-n", "2"], b"F?", "-n 2", 2)           # U+FFFD ends in \xbd
@@ -651,7 +685,8 @@ def test_standard_input_is_one_prompt() -> None:
         out, turn = generate("script base", "-n", "2", data=data)
         equal((out, turn.n_prompt), (b"LL", n), repr(data))
     equal(generate("script base", "-n", "3", data=b"hi\n\n")[0], b"Red", "only one newline is dropped")
-    equal(scored_ids("script chat", "-p", "a\nb"), [row.id for row in table(run(model("script chat"), "--score", data=b"a\nb\n")[1].decode())])
+    for text in ("a\nb", ""):
+        equal(scored_ids("script chat", "-p", text), [row.id for row in table(run(model("script chat"), "--score", data=text.encode())[1].decode())], repr(text))
 
 
 def test_standard_output_closed_early() -> None:
