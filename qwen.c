@@ -277,9 +277,10 @@ typedef struct {
     Pool *pool;
     int context;                            // positions the cache has room for
     int position;                           // positions filled
-    float *keys, *values;                   // [n_layers][context][kv_dim]
+    float *keys, *values;                   // [n_layers][n_kv_heads][context][head_dim]  the KV cache
     float *x, *normed;                      // [BATCH][dim]  residual stream; its norm
     float *q, *attended;                    // [BATCH][q_dim]
+    float *k, *v;                           // [BATCH][kv_dim]
     float *gate, *up;                       // [BATCH][hidden_dim]
     float *cosine, *sine;                   // [BATCH][head_dim / 2]
     float *logits;                          // [BATCH][vocab_size]
@@ -312,6 +313,8 @@ static Run new_run(const Model *m, Pool *pool, int context) {
     r.normed = reserve(BATCH, (uint64_t)m->dim);
     r.q = reserve(BATCH, (uint64_t)m->q_dim);
     r.attended = reserve(BATCH, (uint64_t)m->q_dim);
+    r.k = reserve(BATCH, (uint64_t)m->kv_dim);
+    r.v = reserve(BATCH, (uint64_t)m->kv_dim);
     r.gate = reserve(BATCH, (uint64_t)m->hidden_dim);
     r.up = reserve(BATCH, (uint64_t)m->hidden_dim);
     r.cosine = reserve(BATCH, (uint64_t)m->head_dim);
@@ -559,7 +562,25 @@ static void rope(const Run *r, float *x, int n, int n_heads) {
             }
 }
 
-typedef struct { Run *run; int n; const float *keys, *values; } Attention;     // one layer's [context][kv_dim]
+/* Where a layer's cache has what a head sees: [context][head_dim], so that all of it lies together. */
+static size_t cache_offset(const Run *r, int layer, int kv_head) {
+    return ((size_t)layer * r->model->n_kv_heads + kv_head) * r->context * r->model->head_dim;
+}
+
+/* Writes keys and values of n new positions to the cache. */
+static void store(Run *r, int layer, int n) {
+    const Model *m = r->model;
+    size_t size = (size_t)m->head_dim * sizeof(float);
+    for (int head = 0; head < m->n_kv_heads; head++)
+        for (int t = 0; t < n; t++) {
+            size_t to = cache_offset(r, layer, head) + (size_t)(r->position + t) * m->head_dim;
+            size_t from = (size_t)t * m->kv_dim + (size_t)head * m->head_dim;
+            memcpy(r->keys + to, r->k + from, size);
+            memcpy(r->values + to, r->v + from, size);
+        }
+}
+
+typedef struct { Run *run; int layer, n; } Attention;
 
 /* Attention of one head for a few tokens: scores against all keys so far, softmax, and the
  * values' mean by these weights. Several query heads share a key head (GQA: Ainslie et al. 2023). */
@@ -568,7 +589,7 @@ static void attend_head(void *argument, int head, int thread) {
     const Run *r = a->run;
     const Model *m = r->model;
     int head_dim = m->head_dim;
-    size_t offset = (size_t)head * head_dim, kv_offset = (size_t)(head / (m->n_heads / m->n_kv_heads)) * head_dim;
+    size_t offset = (size_t)head * head_dim, cache = cache_offset(r, a->layer, head / (m->n_heads / m->n_kv_heads));
     float *scores = r->scratch + (size_t)thread * r->scratch_size;                  // [position + 1]
     for (int t = 0; t < a->n; t++) {
         const float *q = r->q + (size_t)t * m->q_dim + offset;
@@ -576,14 +597,14 @@ static void attend_head(void *argument, int head, int thread) {
         int n_keys = r->position + t + 1;                                          // the causal mask
         float most = -INFINITY, sum = 0;
         for (int k = 0; k < n_keys; k++) {
-            scores[k] = dot(q, a->keys + (size_t)k * m->kv_dim + kv_offset, head_dim) / sqrtf((float)head_dim);
+            scores[k] = dot(q, r->keys + cache + (size_t)k * head_dim, head_dim) / sqrtf((float)head_dim);
             if (scores[k] > most) most = scores[k];
         }
         for (int k = 0; k < n_keys; k++) scores[k] = exponential(scores[k] - most);
         for (int k = 0; k < n_keys; k++) sum += scores[k];
         memset(out, 0, (size_t)head_dim * sizeof *out);
         for (int k = 0; k < n_keys; k++) {
-            const float *v = a->values + (size_t)k * m->kv_dim + kv_offset;
+            const float *v = r->values + cache + (size_t)k * head_dim;
             float weight = scores[k] / sum;
             for (int i = 0; i < head_dim; i++) out[i] += weight * v[i];
         }
@@ -597,7 +618,7 @@ static void attend_tile(void *argument, int item, int thread) {
     const Model *m = r->model;
     int head_dim = m->head_dim, head = item % m->n_heads, first = item / m->n_heads * LANES;
     int n_queries = min_int(LANES, a->n - first), n_keys = r->position + first + n_queries;
-    size_t offset = (size_t)head * head_dim, kv_offset = (size_t)(head / (m->n_heads / m->n_kv_heads)) * head_dim;
+    size_t offset = (size_t)head * head_dim, cache = cache_offset(r, a->layer, head / (m->n_heads / m->n_kv_heads));
     float *q = r->scratch + (size_t)thread * r->scratch_size;                       // [head_dim][LANES]
     float *scores = q + (size_t)head_dim * LANES;                                   // [n_keys][LANES]
     float most[LANES], sum[LANES] = { 0 }, out[ROWS * LANES];
@@ -607,7 +628,7 @@ static void attend_tile(void *argument, int item, int thread) {
             q[(size_t)i * LANES + lane] = lane < n_queries
                 ? r->q[(size_t)(first + lane) * m->q_dim + offset + i] / sqrtf((float)head_dim) : 0;
     for (int k = 0; k < n_keys; k += ROWS)
-        tile(scores + (size_t)k * LANES, a->keys + (size_t)k * m->kv_dim + kv_offset, (size_t)m->kv_dim, 1, q, head_dim);
+        tile(scores + (size_t)k * LANES, r->keys + cache + (size_t)k * head_dim, (size_t)head_dim, 1, q, head_dim);
     for (int k = r->position + first + 1; k < n_keys; k++)                          // the causal mask
         for (int lane = 0; lane < k - r->position - first; lane++) scores[(size_t)k * LANES + lane] = -INFINITY;
 
@@ -622,7 +643,7 @@ static void attend_tile(void *argument, int item, int thread) {
             sum[lane] += e;
         }
     for (int i = 0; i < head_dim; i += ROWS) {
-        tile(out, a->values + kv_offset + i, 1, (size_t)m->kv_dim, scores, n_keys);
+        tile(out, r->values + cache + i, 1, (size_t)head_dim, scores, n_keys);
         for (int lane = 0; lane < n_queries; lane++)
             for (int row = 0; row < min_int(ROWS, head_dim - i); row++)
                 r->attended[(size_t)(first + lane) * m->q_dim + offset + i + row] = out[row * LANES + lane] / sum[lane];
@@ -631,8 +652,7 @@ static void attend_tile(void *argument, int item, int thread) {
 
 static void attend(Run *r, int layer, int n) {
     const Model *m = r->model;
-    size_t offset = (size_t)layer * r->context * m->kv_dim;
-    Attention a = { r, n, r->keys + offset, r->values + offset };
+    Attention a = { r, layer, n };
     double work_size = 2.0 * n * (r->position + n) * m->q_dim;
     if (n < FEW) parallel(r->pool, m->n_heads, work_size, attend_head, &a);
     else parallel(r->pool, m->n_heads * ((n + LANES - 1) / LANES), work_size, attend_tile, &a);
@@ -661,15 +681,14 @@ static const float *forward(Run *r, const int *ids, int n, int n_logits) {
 
     for (int layer = 0; layer < m->n_layers; layer++) {
         const Layer *l = &m->layers[layer];
-        size_t slot = ((size_t)layer * r->context + r->position) * m->kv_dim;
-        float *k = r->keys + slot, *v = r->values + slot;               // the cache is written here
 
         rmsnorm_batch(r, l->attention_norm, n);
         matmul(r, r->q, r->normed, n, &l->wq, l->bq);
-        matmul(r, k, r->normed, n, &l->wk, l->bk);
-        matmul(r, v, r->normed, n, &l->wv, l->bv);
+        matmul(r, r->k, r->normed, n, &l->wk, l->bk);
+        matmul(r, r->v, r->normed, n, &l->wv, l->bv);
         rope(r, r->q, n, m->n_heads);
-        rope(r, k, n, m->n_kv_heads);           // a key's angle is its own position's: turned once, it serves every later query
+        rope(r, r->k, n, m->n_kv_heads);        // a key's angle is its own position's: turned once, it serves every later query
+        store(r, layer, n);                     // here the KV cache is written
         attend(r, layer, n);
         matmul(r, r->normed, r->attended, n, &l->wo, NULL);
         add(r->x, r->normed, batch);
