@@ -1113,8 +1113,11 @@ def perplexity(path: str, *args: str) -> float:
 
 def test_quantize() -> str:
     texts: Dict[str, List[str]] = {name: ids_flag(random_ids("quantize", 400, VOCAB)) for name in ("mha tied", "gqa untied", "from f32")}
-    texts.update({f"tiny {kind}": ["-m", "base", "-p", "The apple is red. 苹果是红色的。The sky is blue."] for kind in ("base", "chat")
-                  if os.path.exists(os.path.join(ROOT, "tiny", kind))})
+    facts = [("an apple", "red"), ("a banana", "yellow"), ("a pig", "pink"), ("a lion", "yellow"), ("a carrot", "orange"), ("a wolf", "grey")]
+    tiny = {"base": "".join(f"{thing.capitalize()} is {colour}. " for thing, colour in facts),
+            "chat": "".join(f"<|im_start|>user\nWhat colour is {thing}?<|im_end|>\n<|im_start|>assistant\n"
+                            f"{thing.capitalize()} is {colour}.<|im_end|>\n" for thing, colour in facts)}
+    texts.update({f"tiny {kind}": ["-m", "base", "-p", text] for kind, text in tiny.items() if os.path.exists(os.path.join(ROOT, "tiny", kind))})
     worst = 0.0
     for name, prompt in texts.items():
         path = os.path.join(SCRATCH, name + " int8.bin")
