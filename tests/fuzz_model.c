@@ -1,6 +1,5 @@
-/* Fuzzes ./qwen with model files (clang's libFuzzer): each input is a .bin, which the program describes, continues a
- * text with, answers a prompt with or scores one with, at a terminal or not, as the file's last byte has it. It may
- * refuse, but not crash.
+/* Fuzzes ./qwen with model files (clang's libFuzzer): each input is a .bin, and the file's last byte says what the program
+ * does with it, at a terminal or not. It may refuse, but not crash.
  *
  *     clang -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined,float-cast-overflow -fno-sanitize-recover=all \
  *         tests/fuzz_model.c -o fuzz_model -lm -pthread
@@ -29,6 +28,7 @@ static jmp_buf program_end;
 static void *blocks[4096];                  // all that the program has from the heap
 static size_t n_blocks;
 
+/* Writes down a new block, in place of an old one if there is one; NULL if it can't be had. */
 static void *take_block(void *old, void *new) {
     size_t i = 0;
     while (i < n_blocks && (!old || blocks[i] != old)) i++;
@@ -71,7 +71,7 @@ static int fuzz_fstat(struct stat *status) {
 #define fstat(descriptor, status) fuzz_fstat(status)
 #define mmap(address, size, protection, flags, descriptor, offset) fuzz_mmap(size, descriptor)
 #define sigaction(number, action, old) (void)(action)
-#define isatty(descriptor) (input[input_size - 1] / 4 % 2)
+#define isatty(descriptor) (input[input_size - 1] % 2)
 #define atexit(function) (void)(function)
 #define exit(status) longjmp(program_end, (status) + 1)
 #define main qwen_main
@@ -92,13 +92,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static char *commands[][16] = {
         { "qwen", "m.bin", "-p", PROMPT, "-t", "1", "-n", "3", "--seed", "1" },
         { "qwen", "m.bin", "-p", PROMPT, "-t", "1", "-n", "3", "-m", "base", "--watch", "--temp", "1" },
-        { "qwen", "m.bin", "-p", PROMPT, "-t", "1", "-c", "99", "-m", "base", "--score" },
+        { "qwen", "m.bin", "-p", PROMPT, "-t", "1", "-n", "3", "--compare", "m.bin" },
+        { "qwen", "m.bin", "-p", "It's", "-t", "1", "-c", "99", "-m", "base", "--score" },
         { "qwen", "m.bin", "--info" },
     };
     if (size == 0) return 0;
-    char **command = commands[data[size - 1] % 4];
+    char **command = commands[data[size - 1] / 2 % (sizeof commands / sizeof *commands)];
     int n = 0;
-    while (n < 16 && command[n]) n++;
+    while (command[n]) n++;
     input = data;
     input_size = size;
     switch (setjmp(program_end)) {
@@ -116,9 +117,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
 /* Where the weights end by the header; 0 if it names sizes that the program refuses. */
 static uint64_t weights_end(const Header *h, const uint8_t *data) {
-    Model m = { .dim = (int)h->dim, .hidden_dim = (int)h->hidden_dim, .q_dim = (int)(h->n_heads * h->head_dim), .kv_dim = (int)(h->n_kv_heads * h->head_dim) };
     if (h->dim > 1 << 20 || h->hidden_dim > 1 << 20 || h->n_layers > 1 << 12 || h->n_heads > 1 << 12 || h->head_dim > 1 << 12
         || h->n_kv_heads > h->n_heads || h->vocab_size > 1 << 24) return 0;
+    Model m = { .dim = (int)h->dim, .hidden_dim = (int)h->hidden_dim,
+                .q_dim = (int)(h->n_heads * h->head_dim), .kv_dim = (int)(h->n_kv_heads * h->head_dim) };
     Cursor at = { .data = data, .offset = h->weights_offset, .type = h->weight_type == INT8 ? INT8 : BF16 };
     next_matrix(&at, (int)h->vocab_size, m.dim);
     for (uint32_t i = 0; i < h->n_layers; i++) next_layer(&at, &m);
@@ -147,26 +149,28 @@ static size_t make_consistent(uint8_t *data, size_t size, size_t max_size) {
     return size;
 }
 
-/* Sets one of the header's or the tokenizer's numbers, or one anywhere, to what may be a limit of something; or leaves
- * the change to libFuzzer. */
+static size_t choose(uint64_t *random, size_t n) { return (size_t)(random_uniform(random) * (double)n); }
+
+/* Sets some of the numbers of the header, of the tokenizer's counts, or of the whole file to what may be a limit of
+ * something, or leaves the change to libFuzzer. */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed) {
     static const uint32_t limits[] = { 0, 1, 2, 3, 8, 15, 16, 17, 63, 64, 65, 255, 256, 257, 4096, 4097, 65535, 65536, 1 << 20, (1 << 20) + 1, 0x10FFFF, 0x110000,
         1 << 24, (1 << 24) + 1, 0x7F7FFFFF, 0x7F800000, 0x7FC00000, 0x7FFFFFFF, 0x80000000, 0xFF800000, 0xFFFFFFFE, 0xFFFFFFFF };
     uint64_t random = seed;
-    for (int n = 1 + (int)(3 * random_uniform(&random)); n > 0; n--) {
-        double choice = random_uniform(&random);
-        size_t begin = choice < 0.4 ? 56 : choice < 0.55 ? 1024 : 0, end = choice < 0.4 ? 180 : choice < 0.55 ? 1056 : size;
-        if (choice > 0.85 || size < 1056) { size = LLVMFuzzerMutate(data, size, max_size); continue; }
+    for (size_t n = 1 + choose(&random, 3); n > 0; n--) {
+        const struct { size_t begin, end; } parts[] = { { 56, 188 }, { 56, 188 }, { 1024, 1056 }, { 0, size }, { 0, size } };
+        size_t part = choose(&random, 6);
+        if (part == 5 || size < 1088) { size = LLVMFuzzerMutate(data, size, max_size); continue; }
         uint32_t value;
-        size_t at = (begin + (size_t)(random_uniform(&random) * (double)(end - begin - 3))) / 4 * 4;
-        memcpy(&value, data + at, sizeof value);
-        choice = random_uniform(&random);
-        if (choice < 0.5) value = limits[(size_t)(random_uniform(&random) * (sizeof limits / sizeof *limits))];
-        else if (choice < 0.7) value += (uint32_t)(random_uniform(&random) * 5) - 2;
-        else if (choice < 0.9) value ^= 1u << (int)(random_uniform(&random) * 32);
-        else value = (uint32_t)(random_uniform(&random) * 0x1p32);
-        memcpy(data + at, &value, sizeof value);
+        uint8_t *at = data + (parts[part].begin + choose(&random, parts[part].end - parts[part].begin - 3)) / 4 * 4;
+        memcpy(&value, at, sizeof value);
+        switch (choose(&random, 6)) {
+        case 0: case 1: case 2: value = limits[choose(&random, sizeof limits / sizeof *limits)]; break;
+        case 3: value += (uint32_t)choose(&random, 5) - 2; break;
+        case 4: value ^= 1u << choose(&random, 32); break;
+        default: value = (uint32_t)choose(&random, (size_t)1 << 32);
+        }
+        memcpy(at, &value, sizeof value);
     }
-    if (size < 1088 || random_uniform(&random) < 0.05) return size;
-    return make_consistent(data, size, max_size);
+    return size < 1088 || choose(&random, 20) == 0 ? size : make_consistent(data, size, max_size);
 }
