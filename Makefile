@@ -7,6 +7,7 @@
 # make clean
 
 CC = cc
+SHAPE = 0.5b
 # -std=c11 alone would switch off fused multiply-add, which a matrix product lives on
 CFLAGS = -std=c11 -O3 -march=native -ffp-contract=fast -Wall -Wextra -Wpedantic
 DEBUG = -std=c11 -O1 -g -Wall -Wextra -Wpedantic -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -37,7 +38,7 @@ test:
 	@./test_all.sh
 
 bench: all
-	@python3 tests/bench.py
+	@python3 tests/bench.py --shape $(SHAPE)
 
 fuzz:
 	@tests/fuzz.sh

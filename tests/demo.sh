@@ -13,7 +13,7 @@ say "2. The chat model, token by token: P(<|im_end|>) jumps where the answer is 
 ./qwen tiny-chat.bin --watch --greedy --repeat-penalty 1 -p "What colour is an apple?" || exit 1
 
 say "3. The base model after the same words: P(<|im_end|>) stays flat, and the text goes on."
-./qwen tiny-base.bin --watch -n 8 -p "An apple is" || exit 1
+./qwen tiny-base.bin --watch -n 8 -p "What colour is an apple? An apple is red" || exit 1
 
 cat <<'END'
 

@@ -75,18 +75,21 @@ def main() -> int:
             lines: List[str] = []
             for example in re.split(r"(?m)^\$ ", block[1])[1:]:
                 command, *shown = example.rstrip("\n").split("\n")
-                while command.endswith("\\"):
-                    command = command[:-1] + "\n" + shown.pop(0)
+                while command.count('"') % 2:           # a text of several lines
+                    command += "\n" + shown.pop(0)
                 seen = show(command, folder)
-                lines += ["$ " + command.replace("\n", "\\\n"), *seen, ""]
+                lines += ["$ " + command, *seen, ""]
                 while shown and not shown[-1]:
                     shown.pop()
                 bad = [pair for pair in zip(shown, seen) if not alike(*pair)]
-                if not bad and len(shown) == len(seen):
-                    print(f"ok   readme: {command}", flush=True)
+                name = command.split("\n")[0]
+                if write:
+                    print(f"wrote what it shows: {name}", flush=True)
+                elif not bad and len(shown) == len(seen):
+                    print(f"ok   readme: {name}", flush=True)
                 else:
                     failed += 1
-                    print(f"FAIL readme: {command}: {bad[0] if bad else (len(shown), len(seen))}", flush=True)
+                    print(f"FAIL readme: {name}: {bad[0] if bad else f'{len(seen)} lines instead of {len(shown)}'}", flush=True)
             return "```console\n" + "\n".join(lines[:-1]) + "\n```"
 
         readme = BLOCK.sub(replay, readme)
