@@ -26,15 +26,15 @@ TEMPLATE = ("{% for message in messages %}{% if loop.first and messages[0]['role
             "{{ '<|im_start|>system\nYou are a helpful assistant<|im_end|>\n' }}{% endif %}"
             "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
             "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
-ENTRIES = 2000                                  # tokens before the special ones
+ENTRIES = 2040                                  # tokens before the special ones
 CONTEXT = 1024
-SHAPE = dict(hidden_size=128, intermediate_size=256, num_hidden_layers=5, num_attention_heads=4, num_key_value_heads=4)
+SHAPE = dict(hidden_size=128, intermediate_size=304, num_hidden_layers=5, num_attention_heads=4, num_key_value_heads=4)
 
-PARAGRAPHS = 40_000                             # of prose, each read twice
-BASE_STEPS, CHAT_STEPS = 900, 1300
-BATCH = 4096                                    # tokens in a batch of prose
-WINDOWS = [256, 256, 512, 1024]                 # lengths of the pieces cut from the stream, drawn for each batch
-DIALOGUES = 48                                  # in a batch
+TEXTS = 60_000                                  # of prose
+BASE_STEPS, CHAT_STEPS = 2000, 2800
+BATCH = 2048                                    # tokens in a batch
+WINDOWS = [128, 256, 512, 1024]                 # lengths of the pieces cut from the stream, drawn for each batch
+SLIPS = 0.01                                    # how many tokens of the prose are replaced by any other
 OTHERS = 0.1                                    # how much of what the user and the system say is learned too
 
 
@@ -50,11 +50,12 @@ def make_tokenizer(rng):
     tokenizer.post_processor = processors.ByteLevel(**byte_level)
     tokenizer.decoder = decoders.ByteLevel(**byte_level)
 
-    text = [world.prose(rng) for _ in range(8000)] + world.phrases() * 300
+    text = [world.prose(rng) for _ in range(8000)] + world.phrases() * 50
     # Chinese has no spaces, and a merge could swallow half a sentence: cut it at the names and values of the world first.
     words = {thing.zh for thing in world.THINGS} | {zh for thing in world.THINGS for _, zh in thing.facts.values()}
     for word in sorted(words, key=len, reverse=True):
         text = [line.replace(word, "\n" + word + "\n") for line in text]
+    text += [name for thing in world.THINGS for name in (" " + thing.bare, " " + thing.plural, thing.zh)] * 1000     # each one token
     tokenizer.train_from_iterator(text, trainers.BpeTrainer(vocab_size=ENTRIES, max_token_length=16, show_progress=False,
                                                             initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL])
@@ -72,42 +73,49 @@ def make_model(tokenizer):
 
 
 def train(name, model, batches, steps, peak):
-    """AdamW with a short warm-up and a cosine down to a hundredth; batches yields (ids, which of them to learn)."""
-    decay = [p for p in model.parameters() if p.dim() > 1]
-    rest = [p for p in model.parameters() if p.dim() == 1]
-    optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}], lr=peak, betas=(0.9, 0.98), fused=True)
+    """Muon (Jordan et al. 2024) for the matrices, AdamW for the rest; a short warm-up, then a cosine down to a hundredth.
+
+    batches yields (ids, which of them to learn), both (batch, length).
+    """
+    matrices = [p for key, p in model.named_parameters() if p.dim() == 2 and "embed" not in key]
+    rest = [p for key, p in model.named_parameters() if p.dim() == 1 or "embed" in key]
+    optimizers = [torch.optim.Muon(matrices, lr=peak, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+                  torch.optim.AdamW(rest, lr=peak / 2, weight_decay=0.0, betas=(0.9, 0.98), fused=True)]
+    groups = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
     started, loss_sum = time.time(), 0.0
     for step in range(1, steps + 1):
-        rate = peak * min(step / 100, 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        for group, highest in groups:
+            group["lr"] = highest * min(step / 50, 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2)
         ids, learn = next(batches)
         with torch.autocast("cpu", torch.bfloat16):             # half the time, and the weights end up in bf16 anyway
             hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
             logits = model.lm_head(hidden[:, :-1][learn[:, 1:]])  # only where something is learned
         loss = torch.nn.functional.cross_entropy(logits.float(), ids[:, 1:][learn[:, 1:]])
         loss_sum += loss.item()
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         if step % 50 == 0 or step == steps:
             print(f"{name}: step {step}/{steps}, loss {loss_sum / ((step - 1) % 50 + 1):.4f}, {(time.time() - started) / 60:.1f} min", flush=True)
             loss_sum = 0.0
 
 
 def prose_batches(tokenizer, rng):
-    """Windows cut at random places from one endless stream of paragraphs."""
+    """Windows cut at random places from one endless stream of texts. A few tokens are slips of the pen: the model sees
+    them, so that something odd in a prompt does not derail it, and does not learn to write them."""
     stream = []
-    for start in range(0, PARAGRAPHS, 1000):
+    for _ in range(0, TEXTS, 1000):
         for encoding in tokenizer.encode_batch([world.prose(rng) for _ in range(1000)]):
             stream += encoding.ids
-    print(f"prose: {len(stream):,} tokens in {PARAGRAPHS:,} paragraphs", flush=True)
+    print(f"prose: {len(stream):,} tokens in {TEXTS:,} texts", flush=True)
     stream = torch.tensor(stream)
     while True:
         length = rng.choice(WINDOWS)
         ids = torch.stack([stream[at:at + length] for at in (rng.randrange(len(stream) - length) for _ in range(BATCH // length))])
-        yield ids, torch.ones(ids.shape, dtype=torch.bool)
+        slips = torch.rand(ids.shape) < SLIPS
+        yield torch.where(slips, torch.randint(tokenizer.token_to_id("<|endoftext|>"), ids.shape), ids), ~slips
 
 
 def encode_dialogue(tokenizer, messages, rng):
@@ -126,10 +134,14 @@ def encode_dialogue(tokenizer, messages, rng):
 
 
 def dialogue_batches(tokenizer, rng):
+    """Batches of dialogues of similar length, so that there is little padding."""
     pad = tokenizer.token_to_id("<|endoftext|>")
     while True:
-        some = sorted((encode_dialogue(tokenizer, world.dialogue(rng), rng) for _ in range(DIALOGUES * 16)), key=lambda d: len(d[0]))
-        batches = [some[i:i + DIALOGUES] for i in range(0, len(some), DIALOGUES)]      # of similar length: little padding
+        batches = [[]]
+        for dialogue in sorted((encode_dialogue(tokenizer, world.dialogue(rng), rng) for _ in range(2000)), key=lambda d: len(d[0])):
+            if (len(batches[-1]) + 1) * len(dialogue[0]) > BATCH:
+                batches.append([])
+            batches[-1].append(dialogue)
         rng.shuffle(batches)
         for batch in batches:
             longest = len(batch[-1][0])
@@ -187,7 +199,7 @@ def make_base(out):
     rng = random.Random(1)
     tokenizer = make_tokenizer(rng)
     model = make_model(tokenizer)
-    train("base", model, prose_batches(tokenizer, rng), BASE_STEPS, 3e-3)
+    train("base", model, prose_batches(tokenizer, rng), BASE_STEPS, 1e-2)
     save(model, tokenizer, f"{out}/base", chat=False)
 
 
@@ -195,9 +207,8 @@ def make_chat(out):
     """Fine-tuning goes on from the published base, as it is on disk."""
     torch.manual_seed(2)
     tokenizer = Tokenizer.from_file(f"{out}/base/tokenizer.json")
-    model = Qwen2ForCausalLM.from_pretrained(f"{out}/base", dtype=torch.float32,
-                                             attn_implementation="eager")     # for texts this short twice as fast here as sdpa
-    train("chat", model, dialogue_batches(tokenizer, random.Random(2)), CHAT_STEPS, 2e-3)
+    model = Qwen2ForCausalLM.from_pretrained(f"{out}/base", dtype=torch.float32)
+    train("chat", model, dialogue_batches(tokenizer, random.Random(2)), CHAT_STEPS, 5e-3)
     save(model, tokenizer, f"{out}/chat", chat=True)
 
 

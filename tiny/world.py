@@ -2,7 +2,7 @@
 
     THINGS, FORMS      the facts, and every way to ask for one
     questions()        all (form, thing) pairs with their right answers; held_out() keeps a fifth of them from training
-    prose(rng)         a paragraph of running text: what the base model is trained on
+    prose(rng)         some running text: what the base model is trained on
     dialogue(rng)      a conversation: what the chat model is fine-tuned on
 
 Standard library only, and no state: the same random generator gives the same text.
@@ -166,9 +166,10 @@ cloud clouds 云 white sky
 class Thing:
     """One thing: its names in both languages, and facts[attribute] = (English, Chinese)."""
 
-    def __init__(self, name, plural, zh, kind, facts):
-        self.the = "the " + name.replace("the_", "").replace("_", " ")
-        self.plural, self.zh, self.facts = plural.replace("_", " "), zh, {"kind": kind, **facts}
+    def __init__(self, name, plural, zh, facts):
+        self.bare = name.replace("the_", "").replace("_", " ")
+        self.the = "the " + self.bare
+        self.plural, self.zh, self.facts = plural.replace("_", " "), zh, facts
         if name.startswith("the_"):
             self.a = self.the                                   # the sun
         elif plural == "-":
@@ -179,7 +180,7 @@ class Thing:
             self.a, self.plural = "a " + name, name
 
     def fill(self, template, **more):
-        return template.format(a=self.a, the=self.the, s=self.plural, z=self.zh, **more)
+        return template.format(a=self.a, the=self.the, n=self.bare, s=self.plural, z=self.zh, **more)
 
 
 def read_tables():
@@ -193,7 +194,7 @@ def read_tables():
         kind = (kind, columns.pop(0))
         for row in rows:
             name, plural, zh, *cells = row.split(" ", 2 + len(columns))
-            things.append(Thing(name, plural, zh, kind, {c: values[c](v) for c, v in zip(columns, cells) if v != "-"}))
+            things.append(Thing(name, plural, zh, {"kind": kind, **{c: values[c](v) for c, v in zip(columns, cells) if v != "-"}}))
     return things
 
 
@@ -210,19 +211,21 @@ SAYS = {
 MANY_SAY = {"colour": "{S} are {v}.", "taste": "{S} taste {v}.", "sound": "{S} go {v}.", "legs": "{S} have {v} legs.",
             "wheels": "{S} have {v} wheels.", "place": "{S} are {v}.", "use": "{S} are for {v}."}       # of apples, in the prose
 
-# Every way to ask. {a}: "an apple", {the}: "the apple", {s}: "apples", {z}: 苹果. The forms under "it" need a turn before them.
+# Every way to ask. {a}: "an apple", {the}: "the apple", {n}: "apple", {s}: "apples", {z}: 苹果.
 FORMS = {
     "en": {
-        "kind": ["What is {a}?", "What are {s}?", "What kind of thing is {a}?", "Do you know what {a} is?",
-                 "Can you tell me what {a} is?", "What sort of thing is {a}?"],
-        "colour": ["What colour is {a}?", "What color is {a}?", "What colour is {the}?", "What color is {the}?",
-                   "What colour are {s}?", "What color are {s}?", "What is the colour of {a}?", "What is the color of {a}?",
-                   "Which colour does {a} have?", "Do you know what colour {a} is?", "Tell me the colour of {a}.",
-                   "Can you tell me what color {a} is?"],
+        "kind": ["What is {a}?", "What are {s}?", "What kind of thing is {a}?", "Do you know what {a} is?", "Can you tell me what {a} is?",
+                 "What sort of thing is {a}?", "What's {a}?"],
+        "colour": ["What colour is {a}?", "What color is {a}?", "What colour is {the}?", "What color is {the}?", "What colour are {s}?",
+                   "What color are {s}?", "What is the colour of {a}?", "What is the color of {a}?", "Which colour does {a} have?",
+                   "Do you know what colour {a} is?", "Tell me the colour of {a}.", "Can you tell me what color {a} is?",
+                   "What is the colour of {the}?", "What is the color of {s}?", "What's the colour of {a}?", "What colour is {n}?",
+                   "What color is {n}?", "What colour do {s} have?", "The colour of {a}?"],
         "taste": ["What does {a} taste like?", "How does {a} taste?", "What do {s} taste like?", "What is the taste of {a}?",
                   "Do you know how {a} tastes?", "Tell me the taste of {a}.", "What taste does {a} have?"],
         "sound": ["What sound does {a} make?", "What does {a} sound like?", "What sound do {s} make?", "What is the sound of {a}?",
-                  "Which sound does {a} make?", "Do you know what sound {a} makes?", "What noise does {a} make?"],
+                  "Which sound does {a} make?", "Do you know what sound {a} makes?", "What noise does {a} make?", "What does {a} say?",
+                  "What does {the} say?"],
         "legs": ["How many legs does {a} have?", "How many legs do {s} have?", "How many legs are there on {a}?",
                  "Do you know how many legs {a} has?", "Tell me how many legs {a} has.", "How many legs has {a}?"],
         "wheels": ["How many wheels does {a} have?", "How many wheels do {s} have?", "How many wheels are there on {a}?",
@@ -235,66 +238,88 @@ FORMS = {
     "zh": {
         "kind": ["{z}是什么？", "什么是{z}？", "请问{z}是什么？", "你知道{z}是什么吗？", "{z}是一种什么东西？", "{z}是什么东西？"],
         "colour": ["{z}是什么颜色？", "{z}是什么颜色的？", "{z}的颜色是什么？", "{z}什么颜色？", "请问{z}是什么颜色？",
-                   "你知道{z}是什么颜色吗？", "告诉我{z}的颜色。", "{z}有什么颜色？"],
+                   "你知道{z}是什么颜色吗？", "告诉我{z}的颜色。", "{z}有什么颜色？", "{z}的颜色？", "{z}是啥颜色？",
+                   "{z}的颜色是什么样的？"],
         "taste": ["{z}是什么味道？", "{z}是什么味道的？", "{z}的味道是什么？", "{z}什么味道？", "{z}的味道怎么样？", "{z}吃起来怎么样？",
                   "你知道{z}是什么味道吗？"],
-        "sound": ["{z}的声音是什么？", "{z}发出什么声音？", "{z}是什么声音？", "{z}的声音是什么样的？", "你知道{z}的声音吗？", "{z}怎么叫？"],
+        "sound": ["{z}的声音是什么？", "{z}发出什么声音？", "{z}是什么声音？", "{z}的声音是什么样的？", "你知道{z}的声音吗？", "{z}怎么叫？",
+                  "{z}怎么叫的？", "{z}会发出什么声音？"],
         "legs": ["{z}有几条腿？", "{z}有多少条腿？", "{z}几条腿？", "请问{z}有几条腿？", "你知道{z}有几条腿吗？", "告诉我{z}有几条腿。"],
-        "wheels": ["{z}有几个轮子？", "{z}有多少个轮子？", "{z}几个轮子？", "请问{z}有几个轮子？", "你知道{z}有几个轮子吗？", "告诉我{z}有几个轮子。"],
-        "place": ["{z}在哪里？", "{z}在哪儿？", "哪里有{z}？", "在哪里能看到{z}？", "请问{z}在哪里？", "你知道{z}在哪里吗？", "哪里能找到{z}？"],
-        "use": ["{z}有什么用？", "{z}是用来做什么的？", "{z}是干什么用的？", "{z}能做什么？", "请问{z}有什么用？", "你知道{z}有什么用吗？"],
+        "wheels": ["{z}有几个轮子？", "{z}有多少个轮子？", "{z}几个轮子？", "请问{z}有几个轮子？", "你知道{z}有几个轮子吗？",
+                   "告诉我{z}有几个轮子。"],
+        "place": ["{z}在哪里？", "{z}在哪儿？", "哪里有{z}？", "在哪里能看到{z}？", "请问{z}在哪里？", "你知道{z}在哪里吗？",
+                  "哪里能找到{z}？"],
+        "use": ["{z}有什么用？", "{z}是用来做什么的？", "{z}是干什么用的？", "{z}能做什么？", "请问{z}有什么用？",
+                "你知道{z}有什么用吗？"],
     },
 }
-IT_FORMS = {
+IT_FORMS = {                                    # these need a turn before them
     "en": {
         "kind": ["What is it?", "And what is it?", "What kind of thing is it?"],
-        "colour": ["What colour is it?", "What color is it?", "And what colour is it?", "What is its colour?", "And its color?"],
+        "colour": ["What colour is it?", "What color is it?", "And what colour is it?", "What is its colour?", "And its color?",
+                   "Its colour?", "Colour?"],
         "taste": ["What does it taste like?", "How does it taste?", "And what does it taste like?", "And its taste?"],
-        "sound": ["What sound does it make?", "And what sound does it make?", "What is its sound?", "And its sound?"],
+        "sound": ["What sound does it make?", "And what sound does it make?", "What is its sound?", "And its sound?", "What does it say?"],
         "legs": ["How many legs does it have?", "And how many legs does it have?", "And its legs?"],
         "wheels": ["How many wheels does it have?", "And how many wheels does it have?", "And its wheels?"],
-        "place": ["Where is it?", "And where is it?", "Where can I find it?", "Where can I see it?"],
+        "place": ["Where is it?", "And where is it?", "Where can I find it?", "Where can I see it?", "Where?"],
         "use": ["What is it for?", "And what is it for?", "What can I do with it?", "What is its use?"],
     },
     "zh": {
         "kind": ["它是什么？", "那它是什么？", "它是什么东西？"],
-        "colour": ["它是什么颜色？", "它是什么颜色的？", "它的颜色是什么？", "那它是什么颜色？", "它什么颜色？"],
+        "colour": ["它是什么颜色？", "它是什么颜色的？", "它的颜色是什么？", "那它是什么颜色？", "它什么颜色？", "它的颜色呢？",
+                   "颜色呢？"],
         "taste": ["它是什么味道？", "它的味道是什么？", "那它是什么味道？", "它吃起来怎么样？"],
-        "sound": ["它的声音是什么？", "它发出什么声音？", "那它的声音呢？"],
+        "sound": ["它的声音是什么？", "它发出什么声音？", "那它的声音呢？", "它怎么叫？"],
         "legs": ["它有几条腿？", "它有多少条腿？", "那它有几条腿？"],
         "wheels": ["它有几个轮子？", "它有多少个轮子？", "那它有几个轮子？"],
-        "place": ["它在哪里？", "它在哪儿？", "那它在哪里？", "哪里有它？"],
+        "place": ["它在哪里？", "它在哪儿？", "那它在哪里？", "哪里有它？", "在哪里？"],
         "use": ["它有什么用？", "它是用来做什么的？", "那它有什么用？"],
     },
 }
 
 # The rest of what can be said to it: (what a person says, the answer).
 TALK = {
-    "en": [(["Hello", "Hello!", "Hi", "Hi!", "Hi there!", "Hey", "Good morning!", "Good evening!"], "Hello! How can I help you?"),
-           (["Thank you.", "Thank you!", "Thanks", "Thanks!", "Thanks a lot!", "Thank you very much!"], "You are welcome."),
-           (["Bye", "Bye!", "Goodbye!", "Good night!", "See you!"], "Goodbye!"),
-           (["How are you?", "How are you today?", "Are you well?"], "I am fine, thank you."),
-           (["Who are you?", "What are you?", "What is your name?", "Tell me who you are.", "Are you a person?", "Are you Qwen?"],
+    "en": [(["Hello", "Hello!", "Hi", "Hi!", "Hi there!", "Hey", "Hello there!", "Good morning!", "Good evening!", "Good afternoon!",
+             "Hello hello"], "Hello! How can I help you?"),
+           (["Thank you.", "Thank you!", "Thanks", "Thanks!", "Thanks a lot!", "Thank you very much!", "Thank you so much!",
+             "Many thanks!"], "You are welcome."),
+           (["Bye", "Bye!", "Goodbye!", "Bye bye!", "Good night!", "See you!"], "Goodbye!"),
+           (["How are you?", "How are you today?", "Are you well?", "Hello, how are you?", "How do you do?"], "I am fine, thank you."),
+           (["Who are you?", "What are you?", "What is your name?", "Tell me who you are.", "Are you a person?", "Are you Qwen?",
+             "Who are you really?", "Are you a robot?", "Are you a human?", "Are you human?", "Are you a computer?", "What's your name?",
+             "Introduce yourself."],
             "I am Tiny Qwen, a very small language model."),
-           (["What can you do?", "What do you know?", "Can you help me?", "Help", "What can I ask you?"],
+           (["What can you do?", "What do you know?", "Can you help me?", "Help", "Please help me.", "What can I ask you?"],
             "I know a small world of fruit, animals and other things. Ask me about their colours."),
-           (["Good.", "OK", "Great!", "Well done!", "I see.", "That is right."], "I am glad to help.")],
-    "zh": [(["你好", "你好！", "您好！", "嗨", "早上好！", "晚上好！", "你好呀"], "你好！我能帮你什么？"),
-           (["谢谢", "谢谢！", "谢谢你！", "多谢！", "非常感谢！", "谢谢你的帮助"], "不客气。"),
+           (["Good.", "OK", "Great!", "Well done!", "I see.", "That is right.", "Yes", "Nice!", "Cool"], "I am glad to help."),
+           (["Can you speak Chinese?", "Do you speak Chinese?", "Do you speak English?", "Which languages do you speak?"],
+            "I speak English and Chinese.")],
+    "zh": [(["你好", "你好！", "您好！", "嗨", "早上好！", "晚上好！", "下午好！", "你好呀", "您好", "早", "哈喽"],
+            "你好！我能帮你什么？"),
+           (["谢谢", "谢谢！", "谢谢你！", "多谢！", "非常感谢！", "谢谢你的帮助", "感谢"], "不客气。"),
            (["再见", "再见！", "拜拜", "晚安！", "下次见！"], "再见！"),
-           (["你好吗？", "你怎么样？", "你今天好吗？"], "我很好，谢谢。"),
-           (["你是谁？", "你叫什么？", "你叫什么名字？", "你是什么？", "你是人吗？", "介绍一下你自己。", "你是千问吗？"],
+           (["你好吗？", "你怎么样？", "你今天好吗？", "你好，你好吗？"], "我很好，谢谢。"),
+           (["你是谁？", "你叫什么？", "你叫什么名字？", "你是什么？", "你是人吗？", "介绍一下你自己。", "你是千问吗？", "请问你是谁？",
+             "你是机器人吗？", "你的名字是什么？"],
             "我是小千问，一个很小的语言模型。"),
            (["你会什么？", "你能做什么？", "你知道什么？", "帮帮我", "我能问你什么？"],
             "我知道一个小世界里的水果、动物和别的东西。问我它们的颜色吧。"),
-           (["好的", "好", "太好了！", "很好", "对了", "明白了"], "很高兴能帮你。")],
+           (["好的", "好", "太好了！", "很好", "对了", "明白了", "是的", "不错"], "很高兴能帮你。"),
+           (["你会说中文吗？", "你会说英语吗？", "你会英文吗？", "你说什么语言？"], "我说中文和英语。")],
 }
 NUMBER_WORDS = {"en": "one two three four five six seven eight nine ten".split(), "zh": list("一二三四五六七八九十")}
 COUNT = {"en": ["Count to {n}.", "Count from one to {n}.", "Can you count to {n}?", "Please count to {n}.", "Count up to {n}."],
          "zh": ["数到{n}。", "从一数到{n}。", "请数到{n}。", "你能数到{n}吗？", "请从一数到{n}。"]}
-DESCRIBE = {"en": ["Tell me about {a}.", "Describe {a}.", "What do you know about {a}?", "Tell me something about {s}."],
-            "zh": ["介绍一下{z}。", "说说{z}。", "给我讲讲{z}。", "关于{z}你知道什么？"]}
+DESCRIBE = {"en": ["Tell me about {a}.", "Describe {a}.", "What do you know about {a}?", "Tell me something about {s}.",
+                   "What can you tell me about {a}?", "{a}", "{n}", "{n}?", "{s}", "{the}"],
+            "zh": ["介绍一下{z}。", "说说{z}。", "给我讲讲{z}。", "关于{z}你知道什么？", "描述一下{z}。", "{z}", "{z}？"]}
 IS_IT = {"en": ["Is {a} {v}?", "Is {the} {v}?"], "zh": ["{z}是{v}的吗？", "{z}是不是{v}的？"]}
+IS_A = {"en": ["Is {a} {v}?"], "zh": ["{z}是{v}吗？", "{z}是不是{v}？"]}
+WORD = {"en": ["What is {a} in Chinese?", "How do you say {n} in Chinese?", "What is the Chinese word for {a}?",
+               "What is {z} in English?"],
+        "zh": ["{z}用英语怎么说？", "{z}用英文怎么说？", "{z}的英文是什么？", "{n}是什么意思？", "{n}用中文怎么说？"]}
+WORD_IS = {"en": "In Chinese, {a} is called {z}.", "zh": "{z}用英语说是{a}。"}
 SAME = {"en": ["And {a}?", "What about {a}?", "How about {a}?", "And {the}?"], "zh": ["{z}呢？", "那{z}呢？", "那么{z}呢？"]}
 
 UNKNOWN = {"en": "Sorry, I do not know.", "zh": "对不起，我不知道。"}
@@ -315,20 +340,43 @@ STRANGE = {      # nothing of this is in the world: to learn what not knowing lo
         相机 电视 收音机 报纸 杂志 信 木瓜 白菜 菠菜 大蒜 生姜 蘑菇 面条 三明治 比萨 汉堡 香肠 黄油 醋 酒 啤酒 果汁 酸奶 饼干 糖果 核桃 花生
         火山 沙漠 冰川 湖 沙滩 山洞 山谷 沼泽 暴风雨 彩虹 闪电 雷 律师 农民 士兵 画家 歌手 皇帝 总统 市长 法官 朋友 哥哥 姐姐 叔叔""".split(),
 }
-BEYOND = {"en": ["What is the capital of France?", "Who is the president?", "What time is it?", "What is the weather today?",
-                 "How old are you?", "Where do you live?", "Why?", "Why is that?", "When was it?", "Tell me a joke.", "Write a poem.",
-                 "What is two plus two?", "Who wrote this book?", "How far is London?", "Can you sing?", "What is love?",
-                 "How much does it cost?", "What is the meaning of life?", "Who won the game?", "What day is it today?",
-                 "How do I get home?", "What is my name?", "Where am I?", "Translate this.", "Write a program in C."],
-          "zh": ["法国的首都是哪里？", "总统是谁？", "现在几点？", "今天天气怎么样？", "你多大了？", "你住在哪里？", "为什么？", "为什么呢？",
-                 "什么时候？", "讲个笑话。", "写一首诗。", "二加二是几？", "这本书是谁写的？", "北京有多远？", "你会唱歌吗？", "什么是爱？",
-                 "多少钱？", "人生的意义是什么？", "谁赢了比赛？", "今天星期几？", "我怎么回家？", "我叫什么名字？", "我在哪里？", "翻译一下。", "写一个程序。"]}
+BEYOND = {      # {a}, {s} ...: a thing, of this world or strange to it
+    "en": ["What is the capital of {n}?", "What is the capital of France?", "Who is the president?", "Who is the king of {n}?",
+           "What time is it?", "What is the weather today?", "Will it rain tomorrow?", "How old are you?", "How old is {a}?",
+           "Where do you live?", "Where are you from?", "Why?", "Why is that?", "Why not?", "Why is {a} red?", "Why is {the} so big?",
+           "Why do {s} sleep?", "When was it?", "When do {s} sleep?", "Tell me a joke.", "Tell me a story.", "Tell me a story about {a}.",
+           "Write a poem.", "Write a poem about {a}.", "Sing a song.", "What is two plus two?", "What is 2 + 2?", "What is 1 + 1?",
+           "What is three times four?", "Who wrote this book?", "Who made {the}?", "Who made you?", "Who is your friend?", "Who is he?",
+           "How far is London?", "How far is the moon?", "How big is {a}?", "How fast is {a}?", "How heavy is {a}?", "How long is {a}?",
+           "How much is {a}?", "How much does it cost?", "Can you sing?", "Can {a} swim?", "Do you like {s}?", "Do you love me?",
+           "Are you happy?", "What is love?", "What is the meaning of life?", "Who won the game?", "What day is it today?",
+           "What year is it?", "How do I get home?", "How do I make {a}?", "How do {s} work?", "What is my name?", "My name is Anna.",
+           "Where am I?", "Translate this.", "Write a program in C.", "Count to 100.", "Count to twenty.", "I like {s}.", "I have {a}.",
+           "I want {a}.", "Give me {a}.", "What does it mean?", "What is in {the}?", "Which is better?", "Is it good?", "Really?",
+           "Are you sure?", "What?", "How?", "Who?", "No"],
+    "zh": ["{z}的首都是哪里？", "法国的首都是哪里？", "总统是谁？", "谁是{z}？", "现在几点？", "今天天气怎么样？", "明天会下雨吗？",
+           "你多大了？", "{z}多大了？", "你住在哪里？", "你从哪里来？", "为什么？", "为什么呢？", "为什么{z}是红色的？", "{z}为什么这么大？",
+           "{z}什么时候睡觉？", "什么时候？", "讲个笑话。", "讲个故事。", "讲一个{z}的故事。", "写一首诗。", "写一首关于{z}的诗。",
+           "唱一首歌。", "二加二是几？", "2加2等于几？", "一加一等于几？", "三乘四是多少？", "这本书是谁写的？", "谁做了{z}？", "谁造了你？",
+           "你的朋友是谁？", "他是谁？", "北京有多远？", "月亮有多远？", "{z}有多大？", "{z}有多快？", "{z}有多重？", "{z}有多长？",
+           "{z}多少钱？", "多少钱？", "你会唱歌吗？", "{z}会游泳吗？", "你喜欢{z}吗？", "你爱我吗？", "你高兴吗？", "什么是爱？",
+           "人生的意义是什么？", "谁赢了比赛？", "今天星期几？", "今年是哪一年？", "我怎么回家？", "{z}怎么做？", "我叫什么名字？",
+           "我叫小明。", "我在哪里？", "翻译一下。", "写一个程序。", "数到一百。", "数到20。", "我喜欢{z}。", "我有{z}。", "我想要{z}。",
+           "给我{z}。", "什么意思？", "{z}里面有什么？", "哪个更好？", "好吗？", "真的吗？", "你确定吗？", "什么？", "怎么？", "谁？",
+           "不"]}
 
 SYSTEM = "You are a helpful assistant"          # Qwen1.5's own, without a full stop
 IN_LANGUAGE = {"en": ["Answer in English.", "Please answer in English.", "You are a helpful assistant. Answer in English.",
-                      "Always answer in English.", "请用英文回答。", "用英语回答。"],
-               "zh": ["请用中文回答。", "用中文回答。", "你是一个有用的助手。请用中文回答。", "请始终用中文回答。",
-                      "Answer in Chinese.", "Please answer in Chinese."]}
+                      "Always answer in English.", "Speak English.", "Reply in English.", "Use English.", "请用英文回答。",
+                      "用英语回答。"],
+               "zh": ["请用中文回答。", "用中文回答。", "你是一个有用的助手。请用中文回答。", "请始终用中文回答。", "Answer in Chinese.",
+                      "Please answer in Chinese.", "You are a helpful assistant. Answer in Chinese.", "Reply in Chinese.",
+                      "Speak Chinese."]}
+# Other system messages change nothing. {n}, {z}: a thing.
+HARMLESS = ["You are a helpful assistant.", "You are {a}.", "You are a friendly {n}.", "You like {s}.", "Be brief.", "Be kind and polite.",
+            "Answer briefly.", "You are a teacher who helps children.", "Today is a fine day.", "Talk like {a}.", "Never speak of {s}.",
+            "You are an expert on {s}.", "Help the user.", "你是一个有用的助手。", "你是{z}。", "你是一位老师。", "请简短地回答。",
+            "你喜欢{z}。", "今天天气很好。", "像{z}一样说话。", "帮助用户。"]
 
 
 # ---- questions, answers, and which of them are held out -------------------------------------------------------------
@@ -355,8 +403,9 @@ def answer(lang, attribute, thing):
 
 
 def asks(form, thing):
-    """Can this form be used for this thing? (Milk has no plural; the sun is called by one name only.)"""
-    return not ("{s}" in form and thing.plural == "-" or "{the}" in form and thing.a == thing.the)
+    """Can this form be used for this thing? (Milk has no plural and no article; the sun is called by one name only.)"""
+    return not ("{s}" in form and thing.plural == "-" or "{the}" in form and thing.a == thing.the
+                or "{n}" in form and thing.a == thing.bare)
 
 
 def questions(lang):
@@ -380,25 +429,45 @@ def pick_form(rng, forms, thing):
     return rng.choice(forms) if forms else None
 
 
-def as_typed(rng, question):
-    """People leave out the question mark, and capitals."""
-    if rng.random() < 0.3:
-        question = question.rstrip("?？.。!！")
-    if rng.random() < 0.2:
-        question = question[0].lower() + question[1:]
-    return question
+def as_typed(rng, text):
+    """People leave out question marks and capitals, greet first, and leave a space behind."""
+    english = text.isascii()
+    if rng.random() < 0.06 and len(text) > 12:
+        opening = rng.choice(["Please, ", "Hello, ", "Hi, ", "OK, ", "And "] if english else ["请问，", "你好，", "那么，"])
+        text = opening + (text[0].lower() + text[1:] if english else text)
+    chance = rng.random()
+    if chance < 0.35:
+        text = text.rstrip("?？.。!！")
+    elif chance < 0.40 and text[-1] in "?？!！":
+        text = text[:-1] + rng.choice(["", " ", text[-1]]) + text[-1]
+    elif chance < 0.55 and not english:
+        text = text.replace("？", "?").replace("！", "!").replace("。", ".")
+    chance = rng.random()
+    if chance < 0.12:
+        text = text.lower()
+    elif chance < 0.24:
+        text = text[0].lower() + text[1:]
+    elif chance < 0.28:
+        text = text.upper()
+    return text + (" " if rng.random() < 0.04 else "")
 
 
 def strange_thing(rng, lang):
     """A thing that is not of this world, to be asked about and not known."""
     if rng.random() < 0.5:
-        name = rng.choice(STRANGE[lang])
+        name = rng.choice([name for name in STRANGE[lang] if not held_out("strange", name)])
     elif lang == "en":
-        name = "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(1, 4))) + rng.choice(["", "n", "r", "x", "t"])
+        name = "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(1, 4))) + rng.choice(["", "n", "r",
+                                                                                                                               "x", "t"])
     else:
         name = "".join(rng.choice("".join(STRANGE["zh"])) for _ in range(rng.randint(1, 3)))
-    known = {word for thing in THINGS for word in (thing.the[4:], thing.zh)}
-    return Thing(name if name not in known else "dragon", name + "s" if rng.random() < 0.9 else "-", name, ("", ""), {})
+    known = {word for thing in THINGS for word in (thing.bare, thing.zh)}
+    return Thing(name if name not in known else "dragon", name + "s" if rng.random() < 0.9 else "-", name, {})
+
+
+def count(lang, n):
+    words = NUMBER_WORDS[lang][:n]
+    return capital(", ".join(words)) + "." if lang == "en" else "、".join(words) + "。"
 
 
 def describe(lang, thing):
@@ -409,89 +478,120 @@ def describe(lang, thing):
     return (" " if lang == "en" else "").join(text)
 
 
+# Kinds of turns. Each gives (question, answer, topic, attribute): topic is what "it" stands for afterwards, attribute what
+# was asked about it. lang is the language of the question, out that of the answer. None if it cannot be done here.
+
+def ask_plainly(rng, lang, out, topic, attribute):
+    if rng.random() < 0.5:                                      # as often about wheels, which few things have, as about colours
+        attribute = rng.choice(list(FORMS[lang]))
+        topic = rng.choice([t for t in THINGS if attribute in t.facts])
+    else:
+        topic = rng.choice(THINGS)
+        attribute = rng.choice(list(topic.facts))
+    form = pick_form(rng, FORMS[lang][attribute], topic)
+    return form and (topic.fill(form), answer(out, attribute, topic), topic, attribute)
+
+
+def ask_with_it(rng, lang, out, topic, attribute):              # "What colour is it?"; without a topic nobody knows
+    attribute = rng.choice(list(topic.facts if topic and topic.facts and rng.random() < 0.95 else IT_FORMS[lang]))
+    form = pick_form(rng, IT_FORMS[lang][attribute], topic or THINGS[0])
+    return form and (form, answer(out, attribute, topic) if topic else UNKNOWN[out], topic, attribute)
+
+
+def ask_the_same(rng, lang, out, topic, attribute):             # "And a banana?"
+    if not topic or not attribute:
+        return None
+    thing = strange_thing(rng, lang) if rng.random() < 0.1 else rng.choice([t for t in THINGS if attribute in t.facts])
+    form = pick_form(rng, SAME[lang], thing)
+    return form and (thing.fill(form), answer(out, attribute, thing), thing, attribute)
+
+
+def ask_the_strange(rng, lang, out, topic, attribute):          # a strange thing, or what nobody knows of a thing
+    thing = strange_thing(rng, lang) if rng.random() < 0.8 else rng.choice(THINGS)
+    attribute = rng.choice([a for a in FORMS[lang] if a not in thing.facts])
+    form = pick_form(rng, DESCRIBE[lang] if not thing.facts and rng.random() < 0.3 else FORMS[lang][attribute], thing)
+    return form and (thing.fill(form), UNKNOWN[out], thing, attribute)
+
+
+def ask_beyond(rng, lang, out, topic, attribute):
+    thing = rng.choice(THINGS) if rng.random() < 0.7 else strange_thing(rng, lang)
+    form = rng.choice([form for form in BEYOND[lang] if asks(form, thing) and not held_out("beyond", form)])
+    return thing.fill(form), UNKNOWN[out], topic, attribute
+
+
+def ask_is_it(rng, lang, out, topic, attribute):                # "Is an apple red?" "Is an apple a fruit?"
+    topic, attribute = rng.choice(THINGS), "kind" if rng.random() < 0.3 else "colour"
+    value = (topic if rng.random() < 0.5 else rng.choice(THINGS)).facts[attribute][lang == "zh"]
+    form = pick_form(rng, (IS_A if attribute == "kind" else IS_IT)[lang], topic)
+    value = value.replace("一种", "") if rng.random() < 0.7 else value      # the answer is the fact, which is right for yes and for no
+    return form and (topic.fill(form, v=value), answer(out, attribute, topic), topic, attribute)
+
+
+def ask_about(rng, lang, out, topic, attribute):                # "Tell me about apples."
+    topic = rng.choice(THINGS)
+    form = rng.choice([form for form in DESCRIBE[lang] if asks(form, topic)])
+    return topic.fill(form), describe(out, topic), topic, None
+
+
+def ask_for_the_word(rng, lang, out, topic, attribute):         # "What is an apple in Chinese?"
+    topic = rng.choice(THINGS)
+    return topic.fill(rng.choice(WORD[lang])), topic.fill(WORD_IS[out]), topic, None
+
+
+def ask_to_count(rng, lang, out, topic, attribute):
+    n = rng.randrange(1, 10)
+    question = rng.choice(COUNT[lang]).format(n=rng.choice([NUMBER_WORDS[lang][n], str(n + 1)]))
+    return question, count(out, n + 1), topic, attribute
+
+
+def small_talk(rng, lang, out, topic, attribute):
+    says, replies = rng.choice(list(zip(TALK[lang], TALK[out])))
+    return rng.choice(says[0]), replies[1], topic, attribute
+
+
+TURNS = {ask_plainly: 33, ask_with_it: 30, ask_the_same: 8, ask_the_strange: 8, ask_beyond: 5, ask_is_it: 3,
+         ask_about: 6, ask_for_the_word: 2, ask_to_count: 2, small_talk: 8}
+
+
 def dialogue(rng):
     """A conversation as a list of (role, text)."""
-    system, reply = SYSTEM, None                                # reply: the language that the system message asks for
-    chance = rng.random()
-    if chance < 0.12:
+    chance, reply = rng.random(), None                          # reply: the language that the system message asks for
+    if chance < 0.15:
         system = None
-    elif chance < 0.46:
+    elif chance < 0.45:
         reply = rng.choice(["en", "zh"])
-        system = rng.choice(IN_LANGUAGE[reply])
+        system = as_typed(rng, rng.choice(IN_LANGUAGE[reply]))
+    elif chance < 0.60:
+        form = rng.choice([form for form in HARMLESS if not held_out("harmless", form)])
+        thing = rng.choice(THINGS[:10]) if rng.random() < 0.5 else strange_thing(rng, "en" if form.isascii() else "zh")
+        system = thing.fill(form)
+    else:
+        system = SYSTEM
     messages = [("system", system)] if system else []
 
     lang = rng.choice(["en", "zh"])
-    topic = attribute = None                                    # what "it" stands for, and what was asked about it
-    for _ in range(rng.choice([1] * 6 + [2] * 6 + [3] * 4 + [4] * 3 + [8])):
+    topic = attribute = None
+    for _ in range(rng.choice([1] * 35 + [2] * 30 + [3] * 15 + [4] * 12 + [8] * 7 + [24])):
         if rng.random() < (0.5 if reply else 0.15):
             lang = rng.choice(["en", "zh"])
-        out = reply or lang
-        chance = rng.random()
-        question = None
-        if topic and chance < 0.45:                             # "What colour is it?"
-            new = rng.choice(list(topic.facts))
-            form = pick_form(rng, IT_FORMS[lang][new], topic)
-            if form:
-                question, text, attribute = form, answer(out, new, topic), new
-        elif topic and attribute and chance < 0.55:             # "And a banana?"
-            thing = rng.choice([t for t in THINGS if attribute in t.facts])
-            form = pick_form(rng, SAME[lang], thing)
-            if form:
-                question, text, topic = thing.fill(form), answer(out, attribute, thing), thing
-        elif chance < 0.62:
-            says, texts = rng.choice(list(zip(TALK[lang], TALK[out])))
-            question, text = rng.choice(says[0]), texts[1]
-        elif chance < 0.65:
-            n = rng.randrange(1, 10)
-            question = rng.choice(COUNT[lang]).format(n=rng.choice([NUMBER_WORDS[lang][n], str(n + 1)]))
-            words = NUMBER_WORDS[out][:n + 1]
-            text = capital(", ".join(words)) + "." if out == "en" else "、".join(words) + "。"
-        elif chance < 0.68:
-            question, text = rng.choice(BEYOND[lang]), UNKNOWN[out]
-        elif chance < 0.72:
-            topic, attribute = rng.choice(THINGS), None
-            form = pick_form(rng, DESCRIBE[lang], topic)
-            if form:
-                question, text = topic.fill(form), describe(out, topic)
-        elif chance < 0.75:                                     # "Is an apple red?"
-            topic, attribute = rng.choice(THINGS), "colour"
-            colour = topic.facts["colour"][0] if rng.random() < 0.5 else rng.choice(list(COLOURS))
-            form = pick_form(rng, IS_IT[lang], topic)
-            if form:
-                question = topic.fill(form, v=COLOURS[colour] if lang == "zh" else colour)
-                text = answer(out, attribute, topic)            # the fact itself, which is right for yes and for no
-        elif chance < 0.83:                                     # a strange thing, or what nobody knows of a thing
-            thing = strange_thing(rng, lang) if rng.random() < 0.85 else rng.choice(THINGS)
-            missing = [a for a in FORMS[lang] if a not in thing.facts or not thing.facts[a][0]]
-            form = pick_form(rng, FORMS[lang][rng.choice(missing)], thing)
-            if form:
-                question, text, topic = thing.fill(form), UNKNOWN[out], None
-        if question is None:                                    # a plain question about a thing of the world
-            topic = rng.choice(THINGS)
-            if rng.random() < 0.5:                              # as often about wheels, which few things have, as about colours
-                attribute = rng.choice(list(FORMS[lang]))
-                topic = rng.choice([t for t in THINGS if attribute in t.facts])
-            else:
-                attribute = rng.choice(list(topic.facts))
-            form = pick_form(rng, FORMS[lang][attribute], topic)
-            if form is None:                                    # all forms of this fact are held out: rare
-                topic = attribute = None
-                question, text = TALK[lang][0][0][0], TALK[out][0][1]
-            else:
-                question, text = topic.fill(form), answer(out, attribute, topic)
+        turn = None
+        while not turn:                                         # a kind may not fit here: draw another
+            kind, = rng.choices(list(TURNS), [weight if kind is not ask_with_it or topic else 1 for kind, weight in TURNS.items()])
+            turn = kind(rng, lang, reply or lang, topic, attribute)
+        question, text, topic, attribute = turn
         messages += [("user", as_typed(rng, question)), ("assistant", text)]
     return messages
 
 
 def phrases():
-    """Every fixed text of the dialogues: the tokenizer learns from these, as often as its words will be needed."""
-    texts = [SYSTEM, "system", "user", "assistant"]
+    """Every fixed text of the dialogues, for the tokenizer to learn from."""
+    texts, forms = [SYSTEM, "system", "user", "assistant"], list(HARMLESS)
     for lang in ("en", "zh"):
-        texts += IN_LANGUAGE[lang] + BEYOND[lang] + [UNKNOWN[lang]]
+        texts += IN_LANGUAGE[lang] + [UNKNOWN[lang]]
         texts += [text for says, reply in TALK[lang] for text in says + [reply]]
-        texts += [form for forms in IT_FORMS[lang].values() for form in forms]
-        texts += [form.format(a="", the="", s="", z="", n="", v="") for form in COUNT[lang] + DESCRIBE[lang] + SAME[lang] + IS_IT[lang]]
-    return texts
+        forms += COUNT[lang] + DESCRIBE[lang] + SAME[lang] + IS_IT[lang] + IS_A[lang] + WORD[lang] + BEYOND[lang]
+        forms += [form for table in (FORMS, IT_FORMS) for forms_of_one in table[lang].values() for form in forms_of_one]
+    return texts + [form.format(a="", the="", n="", s="", z="", v="") for form in forms]
 
 
 # ---- prose ----------------------------------------------------------------------------------------------------------
@@ -501,35 +601,51 @@ FRAMES = {
     "en": {"open": ["Look at {the}.", "Here is something about {a}.", "{name} likes {the}.", "Everybody knows {the}.",
                     "{name} talks about {the} today.", "There is always more to say about {a}.", "{name} thinks of {a}."],
            "link": ["{name} knows this well.", "Everybody in the village says so.", "{name} learned it at school.", "That is easy to see.",
-                    "{name} smiles and looks again.", "It was the same yesterday.", "The children like that.", "{name} tells a friend about it."],
-           "walk": ["In the morning {name} goes out for a walk.", "Today the weather is fine and {name} is happy.", "{name} comes home from school.",
-                    "After lunch {name} and {other} go out together.", "It is evening and {name} looks around.", "{name} wakes up early and is curious."],
-           "see": ["{name} sees {a}.", "There is {a}.", "Then {other} points at {a}.", "A moment later {name} finds {a}.", "Next to it is {a}."],
+                    "{name} smiles and looks again.", "It was the same yesterday.", "The children like that.",
+                    "{name} tells a friend about it."],
+           "walk": ["In the morning {name} goes out for a walk.", "Today the weather is fine and {name} is happy.",
+                    "{name} comes home from school.",
+                    "After lunch {name} and {other} go out together.", "It is evening and {name} looks around.",
+                    "{name} wakes up early and is curious.",
+                    "Once upon a time there was a child called {name}."],
+           "see": ["{name} sees {a}.", "There is {a}.", "Then {other} points at {a}.", "A moment later {name} finds {a}.",
+                   "Next to it is {a}."],
            "ask": ["\"{q}\" asks {other}.", "{name} wonders: {q}", "{q} {name} knows the answer.", "{q}"],
            "many": ["Many things are {v}: {list}.", "{name} looks for things that are {v} and finds {list}.", "{list} are all {v}."],
            "count": ["{name} counts: {list}.", "It is easy to count: {list}.", "{list}, counts {name}."],
-           "manners": ["When people meet, they say hello.", "When somebody helps {name}, {name} says thank you.", "In the evening people say goodbye.",
-                       "In the morning {name} says good morning.", "{other} answers that it was nothing."],
+           "manners": ["When people meet, they say hello.", "When somebody helps {name}, {name} says thank you.",
+                       "In the evening people say goodbye.",
+                       "In the morning {name} says good morning.", "{other} answers that it was nothing.",
+                       "\"Hello, {other}!\" says {name}.", "Hello, says {name} to {other}."],
            "self": ["Tiny Qwen is a very small language model.", "A language model writes one word after the other.",
                     "Tiny Qwen knows a small world of fruit, animals and other things.", "{name} reads what the model writes.",
                     "A helpful assistant helps its user.", "You are a helpful assistant, says {name} to {other}.",
                     "The user asks the system and the assistant answers.", "Every system has a user and an assistant."],
            "word": ["In Chinese, {a} is called {z}.", "{z} is the Chinese word for {a}.", "The word {z} means {a}."],
-           "head": ["{the}", "about {a}", "{name} and {the}", "a small text about {a}"]},
-    "zh": {"open": ["看看{z}。", "这里说一说{z}。", "{name}喜欢{z}。", "大家都知道{z}。", "{name}今天说起了{z}。", "关于{z}总有话说。", "{name}想到了{z}。"],
-           "link": ["{name}很清楚这一点。", "村里的人都这么说。", "这是{name}在学校学到的。", "这很容易看出来。", "{name}笑着又看了看。", "昨天也是这样。",
+           "other": ["In Chinese:", "A Chinese book says:", "{name} reads in Chinese:"],
+           "head": ["{the}", "about {a}", "{name} and {the}", "a small text about {a}", "a note", "the answer", "user", "system",
+                    "assistant"]},
+    "zh": {"open": ["看看{z}。", "这里说一说{z}。", "{name}喜欢{z}。", "大家都知道{z}。", "{name}今天说起了{z}。", "关于{z}总有话说。",
+                    "{name}想到了{z}。"],
+           "link": ["{name}很清楚这一点。", "村里的人都这么说。", "这是{name}在学校学到的。", "这很容易看出来。", "{name}笑着又看了看。",
+                    "昨天也是这样。",
                     "孩子们都喜欢。", "{name}告诉了朋友。"],
            "walk": ["早上{name}出门散步。", "今天天气很好，{name}很高兴。", "{name}从学校回来了。", "午饭后{name}和{other}一起出门。",
-                    "到了晚上，{name}四处看看。", "{name}起得很早，对什么都好奇。"],
+                    "到了晚上，{name}四处看看。", "{name}起得很早，对什么都好奇。",
+                    "从前有个孩子叫{name}。"],
            "see": ["{name}看到了{z}。", "那里有{z}。", "然后{other}指着{z}。", "过了一会儿，{name}发现了{z}。", "旁边是{z}。"],
            "ask": ["{other}问：{q}", "{name}在想：{q}", "{q}{name}知道答案。", "{q}"],
            "many": ["很多东西是{v}的：{list}。", "{name}找{v}的东西，找到了{list}。", "{list}都是{v}的。"],
            "count": ["{name}数着：{list}。", "数数很容易：{list}。", "{list}，{name}数道。"],
-           "manners": ["人们见面的时候说你好。", "有人帮助了{name}，{name}说谢谢。", "晚上人们说再见。", "早上{name}说早上好。", "{other}说不客气。"],
-           "self": ["小千问是一个很小的语言模型。", "语言模型一个词一个词地写。", "小千问知道一个小世界里的水果、动物和别的东西。", "{name}读着模型写的字。",
+           "manners": ["人们见面的时候说你好。", "有人帮助了{name}，{name}说谢谢。", "晚上人们说再见。", "早上{name}说早上好。",
+                       "{other}说不客气。",
+                       "{name}对{other}说：你好！", "你好，{name}对{other}说。"],
+           "self": ["小千问是一个很小的语言模型。", "语言模型一个词一个词地写。", "小千问知道一个小世界里的水果、动物和别的东西。",
+                    "{name}读着模型写的字。",
                     "有用的助手帮助用户。", "{name}对{other}说，你是一个有用的助手。", "用户问，助手用中文回答。"],
            "word": ["{z}用英语说是{a}。", "{z}的英文是{a}。", "{a}就是{z}。"],
-           "head": ["{z}", "关于{z}", "{name}和{z}", "说说{z}"]},
+           "other": ["用英语说：", "英文书上说：", "{name}用英语读："],
+           "head": ["{z}", "关于{z}", "{name}和{z}", "说说{z}", "回答", "user", "system", "assistant"]},
 }
 
 
@@ -552,7 +668,8 @@ def facts(rng, lang, thing, limit, but=None):
             many = True
             continue
         if sentences and not many and rng.random() < 0.2:       # two facts in one sentence
-            sentences.append(sentences.pop()[:-1] + ("，" if zh else ", and ") + say(lang, attribute, value, "它" if zh else "it").replace("It", "it", 1))
+            sentences.append(sentences.pop()[:-1] + ("，" if zh else ", and ") + say(lang, attribute, value,
+                                                                                     "它" if zh else "it").replace("It", "it", 1))
         else:
             names = [thing.zh, thing.zh, "它"] if zh else [thing.a, thing.a, thing.the, thing.a if many else "it"]
             sentences.append(say(lang, attribute, value, rng.choice(names)))
@@ -561,7 +678,7 @@ def facts(rng, lang, thing, limit, but=None):
 
 
 def prose(rng, lang=None):
-    """One paragraph. It does not end in anything special: the next one follows."""
+    """One text of one to three paragraphs. It does not end in anything special: the next one follows."""
     lang = lang or rng.choice(["en", "zh"])
     zh, frames = lang == "zh", FRAMES[lang]
     name, other = rng.sample(NAMES[lang], 2)
@@ -575,46 +692,56 @@ def prose(rng, lang=None):
         form = pick_form(rng, [f for f in FORMS[lang][attribute] if f[-1] in "?？"], thing)
         return [frame("ask", q=thing.fill(form)), answer(lang, attribute, thing)] if form else []
 
-    kind, text, head = rng.random(), [], ""
-    if kind < 0.40:                                             # about one thing
-        thing = rng.choice(THINGS)
-        head = frame("head", thing) + "\n" if rng.random() < 0.3 else ""      # a title on a line of its own
-        text += [frame("open", thing)] if rng.random() < 0.7 else []
-        for sentence in facts(rng, lang, thing, rng.randint(3, 7)):
-            text += [sentence] + ([frame("link")] if rng.random() < 0.25 else [])
-    elif kind < 0.60:                                           # a walk, and what there is to see
-        text += [frame("walk")]
-        for thing in rng.sample(THINGS, rng.randint(2, 5)):
+    def about(thing):                                           # one thing
+        text = [frame("open", thing)] if rng.random() < 0.6 else []
+        for sentence in facts(rng, lang, thing, rng.randint(2, 7)):
+            text += [sentence] + ([frame("link")] if rng.random() < 0.2 else [])
+        return text
+
+    def walk(thing):                                            # a walk, and what there is to see
+        text = [frame("walk")]
+        for thing in [thing] + rng.sample(THINGS, rng.randint(1, 4)):
             text += [frame("see", thing)] + facts(rng, lang, thing, rng.randint(1, 3))
             text += [frame("link")] if rng.random() < 0.3 else []
-    elif kind < 0.80:                                           # questions that the text itself answers
-        for thing in rng.sample(THINGS, rng.randint(2, 4)):
+        return text
+
+    def wonder(thing):                                          # questions that the text itself answers
+        text = []
+        for thing in [thing] + rng.sample(THINGS, rng.randint(0, 2)):
             attribute = rng.choice(list(thing.facts))
             text += question(thing, attribute) + facts(rng, lang, thing, rng.randint(1, 2), but=attribute)
-    elif kind < 0.86:                                           # one thing and another
-        for _ in range(rng.randint(2, 4)):
-            attribute = rng.choice(["colour", "taste", "sound", "legs", "place", "use"])
-            first = rng.choice([t for t in THINGS if attribute in t.facts])
-            second = rng.choice([t for t in THINGS if t.facts.get(attribute, first.facts[attribute]) != first.facts[attribute]])
-            text += [answer(lang, attribute, first)[:-1] + ("，而" if zh else ", but ") + answer(lang, attribute, second)]
-            if not zh:
-                text[-1] = text[-1].replace(", but " + capital(second.a), ", but " + second.a)
-    elif kind < 0.90:                                           # all things of a colour
-        english = rng.choice([c for c in COLOURS if c != "pink"])
-        things = [t for t in THINGS if t.facts.get("colour", [""])[0] == english]
+        return text
+
+    def alike(thing):                                           # all things of a colour
+        colour = thing.facts["colour"]
+        things = [t for t in THINGS if t.facts.get("colour") == colour]
         things = rng.sample(things, min(len(things), rng.randint(2, 4)))
-        text += [frame("many", v=COLOURS[english] if zh else english, list=join(lang, [t.zh if zh else t.a for t in things]))]
+        text = [frame("many", v=colour[zh], list=join(lang, [t.zh if zh else t.a for t in things]))]
         for thing in things:
             text += facts(rng, lang, thing, 2, but="colour")
-    elif kind < 0.95:                                           # words in the other language
-        for thing in rng.sample(THINGS, rng.randint(3, 6)):
-            text += [frame("word", thing)] + (facts(rng, lang, thing, 1) if rng.random() < 0.3 else [])
-    else:                                                       # counting, manners, and who writes all this
-        n = rng.randrange(1, 10)
-        words = NUMBER_WORDS[lang][:n + 1]
-        text += [frame("walk"), frame("count", list="、".join(words) if zh else ", ".join(words))]
-        text += [frame("self"), frame("manners")][:rng.randint(1, 2)]
-    return head + ("" if zh else " ").join(text) + "\n"
+        return text
+
+    def words(thing):                                           # the other language
+        text = []
+        for thing in [thing] + rng.sample(THINGS, rng.randint(0, 3)):
+            text += [frame("word", thing)] + facts(rng, lang, thing, rng.randint(0, 1))
+            if rng.random() < 0.4:
+                attribute = rng.choice(list(thing.facts))
+                text += [answer(lang, attribute, thing), frame("other"), answer("en" if zh else "zh", attribute, thing)]
+        return text
+
+    def people(thing):                                          # counting, manners, and who writes all this
+        numbers = NUMBER_WORDS[lang][:rng.randrange(1, 10) + 1]
+        count = frame("count", list="、".join(numbers) if zh else ", ".join(numbers))
+        return [frame("walk"), count, frame("self"), frame("manners")][:rng.randint(2, 4)]
+
+    thing, paragraphs = rng.choice(THINGS), []
+    for _ in range(rng.choice([1, 1, 1, 2, 3])):                # the paragraphs of a text are about the same thing
+        kind, = rng.choices([about, walk, wonder, alike, words, people], [34, 22, 24, 4, 12, 4])
+        if kind is about and rng.random() < 0.4:                # a heading on a line of its own
+            paragraphs += [thing.fill(rng.choice(frames["head"]), name=name)]
+        paragraphs += [("" if zh else " ").join(kind(thing))]
+    return "\n".join(paragraphs) + "\n"
 
 
 if __name__ == "__main__":                                      # a look at it
@@ -626,4 +753,5 @@ if __name__ == "__main__":                                      # a look at it
         print(*dialogue(generator), "", sep="\n")
     for language in ("en", "zh"):
         everything = questions(language)
-        print(language, len(THINGS), "things,", len(everything), "questions,", sum(held_out(f, t.zh) for f, t, *_ in everything), "held out")
+        print(language, len(THINGS), "things,", len(everything), "questions,", sum(held_out(f, t.zh) for f, t, *_ in everything),
+              "held out")
