@@ -952,6 +952,9 @@ static char *unfinished;
 static void remove_unfinished(void) { if (unfinished) unlink(unfinished); }
 
 static FILE *create_file(const char *path) {
+    struct stat status;
+    if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
+        die(1, "not a regular file: %s: give the name of a file to write", path);
     size_t size = strlen(path) + 5;
     char *name = allocate(size, 1);
     snprintf(name, size, "%s.tmp", path);
@@ -1280,7 +1283,7 @@ static void score(Session *s) {
             print_row(&s->output, i + 1, ids[i], exp(logits[ids[i]] - total), exp(logits[h->im_end] - total), exp(logits[h->endoftext] - total));
         }
     }
-    if (interrupted) return;
+    if (interrupted) exit(130);
     if (n == 1) puts("perplexity undefined over 0 tokens");
     else printf("perplexity %.6g over %d tokens\n", exp(sum / (n - 1)), n - 1);
     flush_output();
@@ -1451,9 +1454,8 @@ static void set_flag(const Flag *flag, const char *given, const char *value) {
     }
     case WHOLE: {
         unsigned long long whole = strtoull(value, &end, 10);
-        bool digit = *value >= '0' && *value <= '9';
-        if (!digit || *end || errno || (double)whole < flag->least || (double)whole > flag->most)
-            die(2, "not a whole number of at least %.0f%s: %s %s", flag->least, digit && !*end ? ", or too large" : "", given, value);
+        if (*value < '0' || *value > '9' || *end || errno || (double)whole < flag->least || (double)whole > flag->most)
+            die(2, "not a whole number from %.0f to %.0f: %s %s", flag->least, flag->most, given, value);
         *(uint64_t *)flag->target = whole;
         return;
     }
