@@ -593,8 +593,16 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
                   f"{file_size / 1e6:.1f} MB")
 
 
+class Parser(argparse.ArgumentParser):
+    """With errors of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        say(message, "see --help")
+        sys.exit(2)
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="export.py", allow_abbrev=False, description=(__doc__ or "").split("\n\n")[0])
+    parser = Parser(prog="export.py", allow_abbrev=False, description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("directory", metavar="CHECKPOINT_DIR", help="holds config.json, tokenizer.json, model.safetensors")
     parser.add_argument("out", metavar="OUT.bin", help="the file to write")
     parser.add_argument("--kind", choices=("base", "chat"), help="how ./qwen runs it by default, if not as the checkpoint says")

@@ -485,22 +485,15 @@ static void multiply_tiles(void *argument, int item, int thread) {
     }
 }
 
-/* packed[item][cols][LANES] = LANES of the tokens x[n][cols] side by side, zeros for those past the
- * last. For int8 weights they are rounded as make_whole does: a batch sees what a single token does. */
+/* packed[item][cols][LANES] = LANES of the tokens x[n][cols] side by side, zeros for those past the last. */
 static void pack_tile(void *argument, int item, int thread) {
     const Product *p = argument;
     int cols = p->w->cols, first = item * LANES;
     float *packed = p->run->packed + (size_t)first * cols;
     (void)thread;
-    memset(packed, 0, (size_t)cols * LANES * sizeof *packed);
-    for (int lane = 0; lane < min_int(LANES, p->n - first); lane++) {
-        const float *x = p->x + (size_t)(first + lane) * cols;
-        for (int begin = 0; begin < cols; begin += GROUP) {
-            int end = min_int(begin + GROUP, cols);
-            float scale = p->w->type == INT8 ? group_scale(x + begin, end - begin, INT16_MAX) : 0;
-            for (int k = begin; k < end; k++)
-                packed[(size_t)k * LANES + lane] = p->w->type == INT8 ? to_whole(x[k], scale, INT16_MAX) * scale : x[k];
-        }
+    for (int lane = 0; lane < LANES; lane++) {
+        const float *x = first + lane < p->n ? p->x + (size_t)(first + lane) * cols : NULL;
+        for (int k = 0; k < cols; k++) packed[(size_t)k * LANES + lane] = x ? x[k] : 0;
     }
 }
 
@@ -933,14 +926,14 @@ static void print_row(const Output *out, int n, int id, double p, double p_im_en
         write_piece(out->tokenizer, stdout, (const unsigned char *)piece, size);
         printf("\t%.6g\t%.6g\t%.6g\n", p, p_im_end, p_endoftext);
     } else {
-        if (n == 1) printf("   n      id  token                    p   P(<|im_end|>)                              P(<|endoftext|>)\n");
+        if (n == 1) puts("   n      id  token                   p  P(<|im_end|>)                           P(<|endoftext|>)");
         printf("%4d  %6d  ", n, id);
         int used = print_visible(out->tokenizer, stdout, piece, size, TOKEN, 18);
-        if (isnan(p)) printf("%*s       -\n", 18 - used, "");
+        if (isnan(p)) printf("%*s      -\n", 18 - used, "");
         else {
-            printf("%*s  %6.4f          %6.4f  %s", 18 - used, "", p, p_im_end, p_im_end >= 0.5 ? "\033[1;32m" : "");
+            printf("%*s %6.4f         %6.4f  %s", 18 - used, "", p, p_im_end, p_im_end >= 0.5 ? "\033[1;32m" : "");
             for (int i = 0; i < 30; i++) fputs(p_im_end * 30 >= i + 0.5 ? "█" : "·", stdout);
-            printf("%s       %6.4f\n", p_im_end >= 0.5 ? "\033[0m" : "", p_endoftext);
+            printf("%s    %6.4f\n", p_im_end >= 0.5 ? "\033[0m" : "", p_endoftext);
         }
     }
     flush_output();
@@ -1064,7 +1057,8 @@ static const float *read_history(Session *s) {
     double start = seconds();
     int begin = run->position, total = (int)s->history.n - begin;
     if (s->history.n > (size_t)run->context)
-        die(1, "the prompt is %zu tokens, the context has room for %d: -p: make it shorter, or raise -c", s->history.n, run->context);
+        die(1, "the %s is %zu tokens, the context has room for %d: -c: raise it, or %s", begin ? "conversation" : "prompt",
+            s->history.n, run->context, begin ? "begin a new one" : "shorten the prompt");
     while (run->position < begin + total) {
         int n = min_int(BATCH, begin + total - run->position);
         if (interrupted) { if (total > BATCH) progress("", total, total, 0); return NULL; }
@@ -1123,6 +1117,8 @@ static int highest_im_end(const Session *s, int n) {
     return best;
 }
 
+static void print_probability(FILE *out, double p) { fprintf(out, "%.*g", p < 0.01 ? 2 : 4, p); }
+
 static void print_reason(FILE *out, const Session *s, const Turn *turn) {
     const Tokenizer *t = &s->model->tokenizer;
     switch (turn->reason) {
@@ -1145,18 +1141,24 @@ static void print_closing(const Session *s, const Turn *turn) {
     fputs("stopped: ", stderr);
     print_reason(stderr, s, turn);
     fprintf(stderr, " after %d tokens; ", turn->n_new);
-    int at = highest_im_end(s, turn->n_new);
+    int at = highest_im_end(s, turn->n_new), last = max_int(turn->n_new - 1, 0);
     double p = s->p_im_end[at];
     if (turn->n_new == 0) fputs("nothing was generated", stderr);
-    else if (turn->reason == STOP_TOKEN)
-        fprintf(stderr, "P(<|im_end|>) was %.2g at the last token: %s", s->p_im_end[turn->n_new - 1],
-                turn->id == (int)s->model->file.header->im_end ? "the model ended its turn" : "the model ended a document, not a turn");
-    else if (p < 0.01)
-        fprintf(stderr, "P(<|im_end|>) never passed %.2g (highest at token %d): the model did not mean to end a turn", p, at + 1);
-    else if (p < 0.5)
-        fprintf(stderr, "P(<|im_end|>) was highest at token %d, %.2g: the model thought of ending its turn there", at + 1, p);
-    else
-        fprintf(stderr, "P(<|im_end|>) was %.2g at token %d: the model would have ended its turn there", p, at + 1);
+    else if (turn->reason == STOP_TOKEN) {
+        bool im_end = turn->id == (int)s->model->file.header->im_end;
+        fprintf(stderr, "P(<|im_end|>) was ");
+        print_probability(stderr, s->p_im_end[last]);
+        fputs(im_end ? " there: the model ended its turn" : " there: it ended a document, not a turn", stderr);
+    } else if (p < 0.5) {
+        fputs(p < 0.01 ? "P(<|im_end|>) never passed " : "P(<|im_end|>) came to ", stderr);
+        print_probability(stderr, p);
+        fprintf(stderr, p < 0.01 ? " (token %d): it saw no end" : " at token %d: it thought of an end there", at + 1);
+    } else {
+        for (at = 0; s->p_im_end[at] < 0.5; ) at++;
+        fputs("P(<|im_end|>) was ", stderr);
+        print_probability(stderr, s->p_im_end[at]);
+        fprintf(stderr, " at token %d: it would have ended its turn there", at + 1);
+    }
     fprintf(stderr, "\nspeed: prompt %d tokens, %.1f tok/s; new %d tokens, %.1f tok/s; seed %llu\n",
             turn->n_prompt, rate(turn->n_prompt, turn->prompt_seconds),
             turn->n_new, rate(turn->n_new - 1, turn->new_seconds), (unsigned long long)s->options->seed);
@@ -1271,7 +1273,7 @@ static void score(Session *s) {
     int n = (int)s->history.n, vocab_size = s->model->vocab_size;
     double sum = 0;
     if (n > s->run.context)
-        die(1, "the prompt is %d tokens, the context has room for %d: -p: make it shorter, or raise -c", n, s->run.context);
+        die(1, "the prompt is %d tokens, the context has room for %d: -c: raise it, or shorten the prompt", n, s->run.context);
     print_row(&s->output, 1, ids[0], NAN, NAN, NAN);
     for (int begin = 0; begin < n && !interrupted; begin = s->run.position) {
         int size = min_int(LANES, n - begin);
@@ -1289,21 +1291,26 @@ static void score(Session *s) {
     flush_output();
 }
 
-/* One of --compare's four cases. */
+/* One of --compare's four cases: the text on one line, and how it ended. */
 static void print_case(const Session *s, const char *title, const Turn *turn, const Text *text) {
     struct winsize window;
     int width = isatty(1) && ioctl(1, TIOCGWINSZ, &window) == 0 && window.ws_col >= 40 ? window.ws_col : 100;
-    printf("  %s\n    ", title);
-    print_visible(&s->model->tokenizer, stdout, text->data, text->n, ONE_LINE, width - 4);
-    printf("\n    %d tokens; stopped: ", turn->n_new);
+    printf("  %-14s  \"", title);
+    print_visible(&s->model->tokenizer, stdout, text->data, text->n, ONE_LINE, width - 20);
+    printf("\"\n%18s%d tokens; stopped: ", "", turn->n_new);
     print_reason(stdout, s, turn);
-    if (turn->n_new > 0) printf("; highest P(<|im_end|>) %.2g", s->p_im_end[highest_im_end(s, turn->n_new)]);
-    puts("\n");
+    if (turn->n_new > 0) {
+        fputs("; highest P(<|im_end|>) ", stdout);
+        print_probability(stdout, s->p_im_end[highest_im_end(s, turn->n_new)]);
+    }
+    putchar('\n');
     flush_output();
 }
 
 /* --compare, one of the two models: it runs once without stopping; where it stops is a prefix. */
 static void compare(Session *s) {
+    printf("%s weights: %s\n", s->model->file.header->kind ? "chat" : "base", s->model->path);
+    flush_output();
     Turn on = generate(s), stopping = on;
     Text prefix = { 0 };
     for (int i = 0; i < on.n_new; i++) {
@@ -1315,6 +1322,7 @@ static void compare(Session *s) {
     }
     print_case(s, "runner stops", &stopping, stopping.reason == STOP_TOKEN ? &prefix : &s->output.text);
     print_case(s, "runner runs on", &on, &s->output.text);
+    print_closing(s, &on);
     free(prefix.data);
 }
 
@@ -1324,7 +1332,7 @@ static void print_info(const Model *m) {
     print_visible(&m->tokenizer, stdout, h->name, strlen(h->name), ONE_LINE, 80);
     putchar('\n');
     printf("kind             %s%s\n", h->kind ? "chat" : "base", h->chatml ? "" : ", without a ChatML template");
-    printf("weights          %s, %.2f GB\n", h->weight_type == BF16 ? "bf16" : "int8", (double)h->weights_size * 1e-9);
+    printf("weights          %s, %.1f MB\n", h->weight_type == BF16 ? "bf16" : "int8", (double)h->weights_size * 1e-6);
     printf("dim              %d\nhidden_dim       %d\nn_layers         %d\nn_heads          %d\nn_kv_heads       %d\nhead_dim         %d\n",
            m->dim, m->hidden_dim, m->n_layers, m->n_heads, m->n_kv_heads, m->head_dim);
     printf("vocab_size       %d, tokenizer %u, %s\n", m->vocab_size, m->tokenizer.n_vocab, h->tied ? "output tied to the embedding" : "output of its own");
@@ -1560,9 +1568,9 @@ static Text read_input(void) {
     Text text = { 0 };
     char buffer[4096];
     interrupted = 1;
-    for (size_t n; (n = fread(buffer, 1, sizeof buffer, stdin)) > 0; ) push_bytes(&text, buffer, n);
-    interrupted = 0;
+    while (!feof(stdin) && !ferror(stdin)) push_bytes(&text, buffer, fread(buffer, 1, sizeof buffer, stdin));
     if (ferror(stdin)) die(1, "cannot read: standard input: %s", strerror(errno));
+    interrupted = 0;
     if (text.n > 0 && text.data[text.n - 1] == '\n') text.n--;
     return text;
 }
@@ -1582,8 +1590,8 @@ static void converse(Session *s) {
     char *line = NULL;
     size_t capacity = 0;
     for (;;) {
-        fputs("> ", stderr);
         interrupted = 1;
+        fputs("> ", stderr);
         ssize_t n = getline(&line, &capacity, stdin);
         interrupted = 0;
         if (n < 0) {
@@ -1625,6 +1633,7 @@ int main(int argc, char **argv) {
     if (o.info) print_info(&models[1]);
     if (o.quantize) quantize(&models[1], o.quantize);
     if (o.info || o.quantize) return 0;
+    for (int i = first; i < 2; i++) chat_mode(&o, &models[i]);      // refuses before anything is printed
 
     bool conversation = !o.ids && o.prompts.n == 0 && isatty(0) && !o.score && !o.compare;
     Text input = { 0 };
@@ -1634,7 +1643,6 @@ int main(int argc, char **argv) {
     for (int i = first; i < 2 && !interrupted; i++) {
         static Session s;
         s = new_session(&o, &models[i], pool, logits);
-        if (o.compare) printf("%s: %s\n", i == 0 ? "base weights" : "chat weights", models[i].path);
         if (conversation) converse(&s);
         else if (o.ids) { add_ids(&s, o.ids); run_prompt(&s); }
         else if (o.prompts.n == 0) { add_prompt(&s, input.data, input.n); run_prompt(&s); }

@@ -599,11 +599,12 @@ static void flush_output(void) {
 /* Standard input to its end, and a NUL. */
 static char *read_input(size_t *n) {
     char *text = NULL;
-    size_t capacity = 0, got = 1;
-    for (*n = 0; got > 0; *n += got) {
+    size_t capacity = 0;
+    *n = 0;
+    do {
         text = grow(text, &capacity, *n + 65536, 1);
-        got = fread(text + *n, 1, 65535, stdin);
-    }
+        *n += fread(text + *n, 1, 65535, stdin);
+    } while (!feof(stdin) && !ferror(stdin));
     if (ferror(stdin)) die(1, "cannot read: standard input: %s", strerror(errno));
     text[*n] = 0;
     return text;
@@ -632,7 +633,7 @@ int main(int argc, char **argv) {
         else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) { fputs(usage, stdout); flush_output(); return 0; }
         else die(2, "no such flag: %s: see --help; a text that begins with - goes after --", argv[i]);
     }
-    if (n == 0) { fputs(usage, stderr); return 2; }
+    if (n == 0) die(2, "no model: MODEL.bin: make one with export.py, and see --help");
     if (n > 2 && !decode) die(2, "more than one text: %s: put quotes around a text with spaces", argv[2]);
     if (decode && (only_ids || plain)) die(2, "these make no sense together: --decode and %s: leave one out", plain ? "--plain" : "--ids");
 

@@ -5,8 +5,9 @@ cd "$(dirname "$0")/.." || exit 1
 say() { printf '\n\033[1m%s\033[0m\n\n' "$*"; }
 [ -t 1 ] || say() { printf '\n%s\n\n' "$*"; }
 
-say "1. One question, one program, two sets of weights. Only chat weights, with a runner that stops, end their turn."
+say "1. One question, one program. Only chat weights, with a runner that stops, end their turn."
 ./qwen tiny-chat.bin --compare tiny-base.bin -n 60 -p "What colour is an apple?" 2>/dev/null || exit 1
+echo
 ./qwen tiny-chat.bin --compare tiny-base.bin -n 60 -p "苹果是什么颜色？" 2>/dev/null || exit 1
 
 say "2. The chat model, token by token: P(<|im_end|>) jumps where the answer is complete."

@@ -1058,19 +1058,26 @@ def compared(text: str) -> List[Tuple[int, str]]:
     return [(int(n), reason) for n, reason in re.findall(r'(\d+) tokens; stopped: (<\|im_end\|>|<\|endoftext\|>|--stop ".*?"|-n \d+|context full)', text)]
 
 
+def comparison(name: str, *args: str) -> str:
+    """Standard output; each of the two runs has its closing lines on standard error."""
+    status, out, err = run(model(name), *args)
+    assert (status, len(closing(err))) == (0, 2), f"{args}: exit status {status}, {err!r}"
+    return out.decode()
+
+
 def test_compare() -> None:
-    text = output("script chat", "--compare", model("gqa tied"), "-p", "hi", "-n", "12")
+    text = comparison("script chat", "--compare", model("gqa tied"), "-p", "hi", "-n", "12")
     equal(compared(text), [(12, "-n 12"), (12, "-n 12"), (5, "<|im_end|>"), (12, "-n 12")])
-    assert re.search(r"Red!\s", text) and "Red!<|im_end|>UV<|im_start|>w<|endoftext|>x" in text, text
+    assert '"Red!"' in text and "Red!<|im_end|>UV<|im_start|>w<|endoftext|>x" in text, text
     highest = [float(p) for p in re.findall(r"P\(<\|im_end\|>\) (\S+)", text)]
     assert len(highest) == 4 and highest[0] == highest[1] < 0.1 and min(highest[2:]) > 0.9, highest
-    text = output("script chat", "--compare", model("script base"), "-p", "hi\n", "-n", "12", "-m", "base")
+    text = comparison("script chat", "--compare", model("script base"), "-p", "hi\n", "-n", "12", "-m", "base")
     equal(compared(text), [(10, "<|endoftext|>"), (12, "-n 12"), (5, "<|im_end|>"), (12, "-n 12")])
-    text = output("script chat", "--compare", model("script base"), "-p", "K", "-n", "7", "-m", "base")
+    text = comparison("script chat", "--compare", model("script base"), "-p", "K", "-n", "7", "-m", "base")
     equal(text.count("KKKKKKK"), 4, "greedy, with penalty 1")
-    text = output("script chat", "--compare", model("script base"), "-p", "K", "-n", "7", "-m", "base", "--repeat-penalty", "1.1")
+    text = comparison("script chat", "--compare", model("script base"), "-p", "K", "-n", "7", "-m", "base", "--repeat-penalty", "1.1")
     equal(text.count("KKKKKKK"), 0)
-    text = output("script chat", "--compare", model("script base"), "-p", "hi", "--stop", "UV")
+    text = comparison("script chat", "--compare", model("script base"), "-p", "hi", "--stop", "UV")
     equal(compared(text), [(5, "<|im_end|>"), (7, '--stop "UV"')] * 2)
     status, out, _ = run(model("script chat"), "--compare", model("script base"), "-n", "12", data=b"hi\n")
     equal((status, compared(out.decode())), (0, [(5, "<|im_end|>"), (12, "-n 12")] * 2), "a prompt from standard input")
@@ -1152,7 +1159,8 @@ def test_int8_threads_and_batches() -> str:
     one = rows("-t", "1", *last)
     for threads in "237":
         assert rows("-t", threads, *last) == one, f"other bits with {threads} threads"
-    return within(1e-4, difference(array.array("f", rows("--score")[-4 * 1531:]), array.array("f", one)))
+    # A token by itself is rounded to 16 bits where it meets int8 weights, a batch is not.
+    return within(2e-3, difference(array.array("f", rows("--score")[-4 * 1531:]), array.array("f", one)))
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -236,7 +236,7 @@ def test_wrong_command_lines() -> None:
     for args in (["--no-such-flag"], ["-x"], ["a", "b"], ["--decode", "--ids"], ["--decode", "--plain", "1"]):
         check_error(2, run(*args))
     done = subprocess.run([PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert done.returncode == 2 and done.stderr.startswith(b"usage: ")
+    assert done.returncode == 2 and done.stderr.startswith(b"tokenizer: no model") and done.stderr.count(b"\n") == 1
     done = subprocess.run([PROGRAM, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert done.returncode == 0 and done.stdout.startswith(b"usage: ") and not done.stderr
 
