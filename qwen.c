@@ -28,6 +28,13 @@
 static int min_int(int a, int b) { return a < b ? a : b; }
 static int max_int(int a, int b) { return a > b ? a : b; }
 
+/* Zeroed memory for count things of a size. Never NULL. */
+static void *allocate(size_t count, size_t size) {
+    void *memory = calloc(count ? count : 1, size);
+    if (!memory) die(1, "out of memory: %zu times %zu bytes: close other programs", count, size);
+    return memory;
+}
+
 /* ---------------------------------------------------------------------------------------------
  * The model
  * ------------------------------------------------------------------------------------------- */
@@ -51,13 +58,10 @@ typedef struct {
 } Layer;
 
 typedef struct {
-    const char *path;
     File file;
     Tokenizer tokenizer;
     int dim, hidden_dim, n_layers, n_heads, n_kv_heads, head_dim, vocab_size;
     int q_dim, kv_dim;                      // n_heads * head_dim, n_kv_heads * head_dim
-    float rms_eps;
-    double rope_theta;
     Matrix embedding;                       // [vocab_size][dim]
     Layer *layers;                          // [n_layers]
     const float *norm;                      // [dim]
@@ -122,14 +126,14 @@ static void walk_tensors(Model *m, Cursor *at) {
 /* A size from the header, as an int small enough that no product below can wrap in 64 bits. */
 static int checked_size(const Model *m, const char *field, uint32_t value, uint32_t most) {
     if (value < 1 || value > most)
-        die(1, "the header's %s is %u, not between 1 and %u: %s: export it again", field, value, most, m->path);
+        die(1, "the header's %s is %u, not between 1 and %u: %s: export it again", field, value, most, m->file.path);
     return (int)value;
 }
 
 /* Maps PATH and finds its tensors. Nothing is copied: the kernel reads a page when it is used. */
 static Model map_model(const char *path) {
-    Model m = { .path = path, .file = map_file(path) };
-    m.tokenizer = open_tokenizer(&m.file, path);
+    Model m = { .file = map_file(path) };
+    m.tokenizer = open_tokenizer(&m.file);
     const Header *h = m.file.header;
     m.dim = checked_size(&m, "dim", h->dim, 1 << 20);
     m.hidden_dim = checked_size(&m, "hidden_dim", h->hidden_dim, 1 << 20);
@@ -142,8 +146,6 @@ static Model map_model(const char *path) {
     checked_size(&m, "n_eos", h->n_eos, 8);
     m.q_dim = m.n_heads * m.head_dim;
     m.kv_dim = m.n_kv_heads * m.head_dim;
-    m.rms_eps = h->rms_eps;
-    m.rope_theta = h->rope_theta;
 
     bool sane = m.head_dim % 2 == 0 && m.n_heads % m.n_kv_heads == 0
         && h->tied <= 1 && h->kind <= 1 && h->chatml <= 1 && h->do_sample <= 1
@@ -172,23 +174,18 @@ static Model map_model(const char *path) {
 /* One round of a loop: item is the loop's variable, thread says whose scratch memory to use. */
 typedef void Task(void *argument, int item, int thread);
 
-typedef struct Pool Pool;
-
-typedef struct { Pool *pool; int thread; } Worker;
-
-struct Pool {
-    int n_threads;
-    Worker *workers;                        // [n_threads]; thread 0 is the caller
+typedef struct {
+    int n_threads;                          // with the caller, which is thread 0
+    atomic_int started;                     // the number of the last thread that began
     Task *task;                             // what the threads do now, written before job changes
     void *argument;
     int n_items;
     atomic_uint job;                        // goes up when there is something to do
     atomic_uint next;                       // the next item nobody has taken
     atomic_uint busy;                       // threads that have not finished this job
-    atomic_uint sleepers;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
-};
+} Pool;
 
 /* Returns once *word is not value any more. A forward pass has some 170 jobs per token, a few
  * microseconds apart, so a thread looks for a while before it goes to sleep. */
@@ -196,16 +193,13 @@ static void wait_while(Pool *pool, atomic_uint *word, unsigned value) {
     for (int i = 0; i < 20000; i++)
         if (atomic_load_explicit(word, memory_order_acquire) != value) return;
     pthread_mutex_lock(&pool->mutex);
-    atomic_fetch_add(&pool->sleepers, 1);
     while (atomic_load(word) == value) pthread_cond_wait(&pool->wake, &pool->mutex);
-    atomic_fetch_sub(&pool->sleepers, 1);
     pthread_mutex_unlock(&pool->mutex);
 }
 
-/* Called after a word was changed: the order (change, then look for sleepers) and wait_while's
- * (count oneself, then look at the word) leave no gap to fall asleep in. */
+/* Called after a word was changed. The mutex keeps this out from between a sleeper's last look at
+ * the word and its sleep. */
 static void wake_sleepers(Pool *pool) {
-    if (!atomic_load(&pool->sleepers)) return;
     pthread_mutex_lock(&pool->mutex);
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->mutex);
@@ -218,11 +212,11 @@ static void take_items(Pool *pool, int thread) {
 }
 
 static void *work(void *argument) {
-    Worker *worker = argument;
-    Pool *pool = worker->pool;
+    Pool *pool = argument;
+    int thread = atomic_fetch_add(&pool->started, 1) + 1;
     for (unsigned job = 0;; job++) {
         wait_while(pool, &pool->job, job);
-        take_items(pool, worker->thread);
+        take_items(pool, thread);
         if (atomic_fetch_sub(&pool->busy, 1) == 1) wake_sleepers(pool);
     }
     return NULL;
@@ -231,13 +225,11 @@ static void *work(void *argument) {
 static Pool *start_pool(int n_threads) {
     Pool *pool = allocate(1, sizeof *pool);
     pool->n_threads = n_threads;
-    pool->workers = allocate((size_t)n_threads, sizeof *pool->workers);
     if (pthread_mutex_init(&pool->mutex, NULL) || pthread_cond_init(&pool->wake, NULL))
         die(1, "no mutex for the threads: -t: try -t 1");
     for (int i = 1; i < n_threads; i++) {
         pthread_t id;
-        pool->workers[i] = (Worker){ pool, i };
-        if (pthread_create(&id, NULL, work, &pool->workers[i]) || pthread_detach(id))
+        if (pthread_create(&id, NULL, work, pool) || pthread_detach(id))
             die(1, "thread %d of %d cannot be started: -t: ask for fewer", i + 1, n_threads);
     }
     return pool;
@@ -286,8 +278,8 @@ typedef struct {
     float *logits;                          // [BATCH][vocab_size]
     int columns;                            // of the widest matrix, in whole groups
     float *packed;                          // [BATCH / LANES][columns][LANES]
-    int16_t *whole;                         // [FEW][columns]  the tokens times int8 matrices, and
-    float *whole_scale;                     // [FEW][columns]  a scale per group: the first cols / GROUP
+    int16_t *whole;                         // [FEW][columns]  tokens in whole numbers for int8 matrices, and
+    float *whole_scale;                     // [FEW][columns]  a scale per group: the first columns / GROUP
     float *scratch;                         // [n_threads][scratch_size]
     size_t scratch_size;
 } Run;
@@ -363,7 +355,7 @@ static inline float exponential(float x) {
 }
 
 /* The sum of sums that were kept side by side. A compiler may not reorder a sum of floats, so the
- * order that vectorises is written out, here and in the two products that follow. */
+ * order that vectorises is written out, here and in the three products that follow. */
 static float add_lanes(float sums[LANES]) {
     for (int width = LANES / 2; width > 0; width /= 2)
         for (int lane = 0; lane < width; lane++) sums[lane] += sums[lane + width];
@@ -488,13 +480,12 @@ static void multiply_tiles(void *argument, int item, int thread) {
 /* packed[item][cols][LANES] = LANES of the tokens x[n][cols] side by side, zeros for those past the last. */
 static void pack_tile(void *argument, int item, int thread) {
     const Product *p = argument;
-    int cols = p->w->cols, first = item * LANES;
+    int cols = p->w->cols, first = item * LANES, n = min_int(LANES, p->n - first);
+    const float *x = p->x + (size_t)first * cols;
     float *packed = p->run->packed + (size_t)first * cols;
     (void)thread;
-    for (int lane = 0; lane < LANES; lane++) {
-        const float *x = first + lane < p->n ? p->x + (size_t)(first + lane) * cols : NULL;
-        for (int k = 0; k < cols; k++) packed[(size_t)k * LANES + lane] = x ? x[k] : 0;
-    }
+    for (int k = 0; k < cols; k++, packed += LANES)
+        for (int lane = 0; lane < LANES; lane++) packed[lane] = lane < n ? x[(size_t)lane * cols + k] : 0;
 }
 
 /* x[n][cols] in whole numbers of 16 bits, for dot_int8. */
@@ -517,15 +508,15 @@ static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, c
              n < FEW ? multiply_rows : multiply_tiles, &p);
 }
 
-/* RMSNorm (Zhang & Sennrich 2019): out[dim] = x / rms(x) * weight. */
-static void rmsnorm(float *out, const float *x, const float *weight, int dim, float eps) {
-    float scale = 1.0f / sqrtf(dot(x, x, dim) / (float)dim + eps);
-    for (int i = 0; i < dim; i++) out[i] = weight[i] * (x[i] * scale);
-}
-
-static void rmsnorm_batch(const Run *r, const float *weight, int n) {
+/* RMSNorm (Zhang & Sennrich 2019) of the residual stream: normed[n][dim] = x / rms(x) * weight. */
+static void rmsnorm(Run *r, const float *weight, int n) {
     int dim = r->model->dim;
-    for (int t = 0; t < n; t++) rmsnorm(r->normed + (size_t)t * dim, r->x + (size_t)t * dim, weight, dim, r->model->rms_eps);
+    float *out = r->normed;
+    const float *x = r->x;
+    for (int t = 0; t < n; t++, x += dim, out += dim) {
+        float scale = 1.0f / sqrtf(dot(x, x, dim) / (float)dim + r->model->file.header->rms_eps);
+        for (int i = 0; i < dim; i++) out[i] = weight[i] * (x[i] * scale);
+    }
 }
 
 /* RoPE (Su et al. 2021): pair i of a head turns by position * theta^(-2i / head_dim). As in the
@@ -535,7 +526,7 @@ static void rope_angles(Run *r, int n) {
     float *c = r->cosine, *s = r->sine;
     for (int t = 0; t < n; t++)
         for (int i = 0; i < head_dim; i += 2) {
-            float frequency = 1.0f / (float)pow(r->model->rope_theta, (double)((float)i / (float)head_dim));
+            float frequency = 1.0f / (float)pow(r->model->file.header->rope_theta, (double)((float)i / (float)head_dim));
             float angle = (float)(r->position + t) * frequency;
             *c++ = cosf(angle);
             *s++ = sinf(angle);
@@ -675,7 +666,7 @@ static const float *forward(Run *r, const int *ids, int n, int n_logits) {
     for (int layer = 0; layer < m->n_layers; layer++) {
         const Layer *l = &m->layers[layer];
 
-        rmsnorm_batch(r, l->attention_norm, n);
+        rmsnorm(r, l->attention_norm, n);
         matmul(r, r->q, r->normed, n, &l->wq, l->bq);
         matmul(r, r->k, r->normed, n, &l->wk, l->bk);
         matmul(r, r->v, r->normed, n, &l->wv, l->bv);
@@ -686,7 +677,7 @@ static const float *forward(Run *r, const int *ids, int n, int n_logits) {
         matmul(r, r->normed, r->attended, n, &l->wo, NULL);
         add(r->x, r->normed, batch);
 
-        rmsnorm_batch(r, l->mlp_norm, n);
+        rmsnorm(r, l->mlp_norm, n);
         matmul(r, r->gate, r->normed, n, &l->gate, NULL);
         matmul(r, r->up, r->normed, n, &l->up, NULL);
         swiglu(r->gate, r->up, (size_t)n * m->hidden_dim);
@@ -695,7 +686,7 @@ static const float *forward(Run *r, const int *ids, int n, int n_logits) {
     }
     r->position += n;
     if (n_logits == 0) return NULL;
-    rmsnorm_batch(r, m->norm, n);
+    rmsnorm(r, m->norm, n);
     matmul(r, r->logits, r->normed + (size_t)(n - n_logits) * m->dim, n_logits, &m->output, NULL);
     return r->logits;
 }
@@ -712,7 +703,6 @@ typedef struct {
     int top_k;                              // 0: off
     uint64_t random;                        // the generator's state
     Candidate *candidates;                  // [vocab_size]
-    bool *seen;                             // [vocab_size], all false between calls
 } Sampler;
 
 /* A number in [0, 1): splitmix64 (Steele, Lea & Flood 2014), its upper 53 bits. */
@@ -742,15 +732,13 @@ static void pop(Candidate *c, int n) {
     sift_down(c, n - 1, 0);
 }
 
-/* The repetition penalty (Keskar et al. 2019): once per distinct id of the history. */
-static void penalise(Sampler *s, const Ids *history) {
+/* The repetition penalty (Keskar et al. 2019). From the raw logit, so that an id that stands in the
+ * history several times is penalised once. */
+static void penalise(Sampler *s, const float *logits, const Ids *history) {
     for (size_t i = 0; i < history->n; i++) {
-        Candidate *c = &s->candidates[history->id[i]];
-        if (s->seen[c->id]) continue;
-        s->seen[c->id] = true;
-        c->logit = c->logit < 0 ? c->logit * s->penalty : c->logit / s->penalty;
+        int id = history->id[i];
+        s->candidates[id].logit = logits[id] < 0 ? logits[id] * s->penalty : logits[id] / s->penalty;
     }
-    for (size_t i = 0; i < history->n; i++) s->seen[history->id[i]] = false;
 }
 
 /* What a candidate's probability is a multiple of. */
@@ -764,7 +752,7 @@ static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
     Candidate *c = s->candidates;
     int best = 0, kept = 0;
     for (int i = 0; i < n; i++) c[i] = (Candidate){ logits[i], i };
-    penalise(s, history);
+    penalise(s, logits, history);
     for (int i = 0; i < n; i++) if (c[i].logit > c[best].logit) best = i;
     if (s->greedy) return best;
 
@@ -805,17 +793,16 @@ static double log_sum_exp(const float *logits, int n) {
  * Output
  * ------------------------------------------------------------------------------------------- */
 
-typedef struct { char *data; size_t n, capacity; } Text;
+static int char_columns(const Tokenizer *t, uint32_t c) { return (int)(char_properties(t, c) >> 11 & 3); }
 
-static void push_bytes(Text *text, const void *bytes, size_t n) {
-    if (n > text->capacity - text->n) {
-        if (n > SIZE_MAX / 4 - text->n) die(1, "out of memory for text");
-        text->capacity = 2 * (text->n + n);
-        text->data = realloc(text->data, text->capacity);
-        if (!text->data) die(1, "out of memory for text");
+/* How many bytes at the end of s[n] are the beginning of a character that is not whole. */
+static size_t utf8_incomplete(const unsigned char *s, size_t n) {
+    for (size_t i = 1; i <= 3 && i <= n; i++) {
+        uint32_t c;
+        Utf8 kind;
+        if (utf8_decode(s + n - i, i, &c, &kind) == i && kind == UTF8_CUT) return i;
     }
-    if (n > 0) memcpy(text->data + text->n, bytes, n);
-    text->n += n;
+    return 0;
 }
 
 /* How text is shown to a person: as it flows (newlines and tabs are), on one line, or as a token
@@ -850,7 +837,12 @@ static int print_visible(const Tokenizer *t, FILE *out, const char *s, size_t n,
 }
 
 /* The texts of a flag that may be given several times. */
-typedef struct { const char **text; int n; } Texts;
+typedef struct { Text *text; size_t n, capacity; } Texts;
+
+static void push_text(Texts *texts, Text text) {
+    texts->text = grow(texts->text, &texts->capacity, texts->n + 1, sizeof *texts->text);
+    texts->text[texts->n++] = text;
+}
 
 /* Where generated text goes. What might become a --stop text is held back until it is clear that
  * it does not; on a terminal, so is a character whose last bytes have not come yet. */
@@ -859,56 +851,50 @@ typedef struct {
     bool silent;                            // a table is printed instead
     bool terminal;
     Texts stops;                            // --stop
-    Text held;
-    Text text;                              // of this turn: what was let go so far
+    Text text;                              // of this turn, to the end of what was generated
+    size_t released;                        // its bytes that were let go
 } Output;
 
-/* Standard output that was closed early (`| head -1`) is a quiet end, a full disk an error. */
-static void flush_output(void) {
-    if (fflush(stdout) == 0 && !ferror(stdout)) return;
-    if (errno == EPIPE) exit(0);
-    die(1, "cannot write: standard output: %s", strerror(errno));
-}
-
-static void release(Output *out, size_t n) {
-    if (n == 0) return;
-    push_bytes(&out->text, out->held.data, n);
-    memmove(out->held.data, out->held.data + n, out->held.n - n);
-    out->held.n -= n;
-    if (out->silent) return;
-    const char *text = out->text.data + out->text.n - n;
+/* Lets the text go up to `end`. */
+static void release(Output *out, size_t end) {
+    const char *text = out->text.data + out->released;
+    size_t n = end - out->released;
+    out->released = end;
+    if (n == 0 || out->silent) return;
     if (out->terminal) print_visible(out->tokenizer, stdout, text, n, FLOWING, INT_MAX);
     else fwrite(text, 1, n, stdout);
     flush_output();
 }
 
-/* Where the text s[n] is, or may be about to begin, in held; held->n if nowhere. */
-static size_t find_text(const Text *held, const char *s, size_t n) {
-    size_t at = 0;
-    while (at < held->n && memcmp(held->data + at, s, n < held->n - at ? n : held->n - at) != 0) at++;
+/* Where `stop` is in what was not let go yet, or may be about to begin at its end; else the end. */
+static size_t find_stop(const Output *out, const Text *stop) {
+    const Text *text = &out->text;
+    size_t at = out->released;
+    while (at < text->n && memcmp(text->data + at, stop->data, stop->n < text->n - at ? stop->n : text->n - at) != 0) at++;
     return at;
 }
 
 /* Takes the next bytes of the output. Returns the --stop text that they complete, or NULL. */
-static const char *write_output(Output *out, const void *bytes, size_t n) {
-    const char *found = NULL;
-    push_bytes(&out->held, bytes, n);
-    size_t sure = out->held.n;
-    for (int i = 0; i < out->stops.n; i++) {
-        size_t length = strlen(out->stops.text[i]), at = find_text(&out->held, out->stops.text[i], length);
-        bool whole = at + length <= out->held.n;
-        if (whole ? !found || at < sure : !found && at < sure) sure = at;
-        if (whole && at == sure) found = out->stops.text[i];
+static const Text *write_output(Output *out, const void *bytes, size_t n) {
+    const Text *found = NULL;
+    push_bytes(&out->text, bytes, n);
+    size_t sure = out->text.n;
+    for (size_t i = 0; i < out->stops.n; i++) {
+        const Text *stop = &out->stops.text[i];
+        size_t at = find_stop(out, stop);
+        bool complete = at + stop->n <= out->text.n;
+        if (complete && (!found || at <= sure)) { found = stop; sure = at; }
+        else if (!found && at < sure) sure = at;
     }
-    if (found) out->held.n = sure;
-    else if (out->terminal) sure -= utf8_incomplete((const unsigned char *)out->held.data, sure);
+    if (found) out->text.n = sure;
+    else if (out->terminal) sure -= utf8_incomplete((const unsigned char *)out->text.data + out->released, sure - out->released);
     release(out, sure);
     return found;
 }
 
 /* The end of a turn: what was held back is text after all. */
 static void end_output(Output *out) {
-    release(out, out->held.n);
+    release(out, out->text.n);
     if (!out->terminal || out->silent || out->text.n == 0 || out->text.data[out->text.n - 1] == '\n') return;
     putchar('\n');
     flush_output();
@@ -939,7 +925,8 @@ static void print_row(const Output *out, int n, int id, double p, double p_im_en
     flush_output();
 }
 
-/* A file under its final name only once it is whole. The name is global for the exits' sake. */
+/* The name of a file being written. It gets its final name only once it is whole, so this one is
+ * global: every way out of the program removes it. */
 static char *unfinished;
 
 static void remove_unfinished(void) { if (unfinished) unlink(unfinished); }
@@ -948,13 +935,17 @@ static FILE *create_file(const char *path) {
     struct stat status;
     if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
         die(1, "not a regular file: %s: give the name of a file to write", path);
-    size_t size = strlen(path) + 5;
-    char *name = allocate(size, 1);
-    snprintf(name, size, "%s.tmp", path);
-    FILE *file = fopen(name, "wb");
-    if (!file) die(1, "cannot create: %s: %s", name, strerror(errno));
-    unfinished = name;
+    Text name = { 0 };
+    push_bytes(&name, path, strlen(path));
+    push_bytes(&name, ".tmp", 5);
+    FILE *file = fopen(name.data, "wb");
+    if (!file) die(1, "cannot create: %s: %s", name.data, strerror(errno));
+    unfinished = name.data;
     return file;
+}
+
+static void write_bytes(FILE *file, const void *data, size_t n) {
+    if (n > 0 && fwrite(data, 1, n, file) != n) die(1, "cannot write: %s: %s", unfinished, strerror(errno));
 }
 
 static void finish_file(FILE *file, const char *path) {
@@ -962,10 +953,6 @@ static void finish_file(FILE *file, const char *path) {
     if (fclose(file) != 0 || failed || rename(unfinished, path) != 0)
         die(1, "cannot write: %s: %s", path, strerror(errno));
     unfinished = NULL;
-}
-
-static void write_bytes(FILE *file, const void *data, size_t n, const char *path) {
-    if (n > 0 && fwrite(data, 1, n, file) != n) die(1, "cannot write: %s: %s", path, strerror(errno));
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -1002,7 +989,7 @@ typedef enum { STOP_TOKEN, STOP_TEXT, TOKEN_LIMIT, CONTEXT_FULL, INTERRUPTED } R
 
 typedef struct {
     Reason reason;
-    const char *text;                       // STOP_TEXT: which
+    const Text *text;                       // STOP_TEXT: which
     int id;                                 // STOP_TOKEN: which
     int n_prompt, n_new;
     double prompt_seconds, new_seconds;
@@ -1028,10 +1015,10 @@ static double seconds(void) {
 }
 
 /* A line on a terminal that the next one overwrites; done == total erases it. */
-static void progress(const char *what, int done, int total, double since) {
+static void progress(int done, int total, double since) {
     if (!isatty(2)) return;
     if (done == total) fputs("\r\033[K", stderr);
-    else fprintf(stderr, "\r\033[K%s: %d of %d tokens, %.0f tok/s", what, done, total, done / (seconds() - since));
+    else fprintf(stderr, "\r\033[Kreading the prompt: %d of %d tokens, %.0f tok/s", done, total, done / (seconds() - since));
 }
 
 /* Does this token end the turn? */
@@ -1045,7 +1032,7 @@ static bool is_stop(const Session *s, int id) {
 /* log_sum_exp of the logits, which no weights of a real model make infinite. */
 static double checked_sum(const Session *s, const float *logits) {
     double sum = log_sum_exp(logits, s->model->vocab_size);
-    if (!isfinite(sum)) die(1, "the logits are not numbers, so its weights cannot be right: %s: export it again", s->model->path);
+    if (!isfinite(sum)) die(1, "the logits are not numbers, so its weights cannot be right: %s: export it again", s->model->file.path);
     return sum;
 }
 
@@ -1055,17 +1042,17 @@ static const float *read_history(Session *s) {
     Run *run = &s->run;
     const float *logits = NULL;
     double start = seconds();
-    int begin = run->position, total = (int)s->history.n - begin;
     if (s->history.n > (size_t)run->context)
-        die(1, "the %s is %zu tokens, the context has room for %d: -c: raise it, or %s", begin ? "conversation" : "prompt",
-            s->history.n, run->context, begin ? "begin a new one" : "shorten the prompt");
-    while (run->position < begin + total) {
-        int n = min_int(BATCH, begin + total - run->position);
-        if (interrupted) { if (total > BATCH) progress("", total, total, 0); return NULL; }
-        logits = forward(run, s->history.id + run->position, n, run->position + n == begin + total);
-        if (total > BATCH) progress("reading the prompt", run->position - begin, total, start);
+        die(1, "the %s is %zu tokens, the context has room for %d: -c: raise it, or %s", run->position ? "conversation" : "prompt",
+            s->history.n, run->context, run->position ? "begin a new one" : "shorten the prompt");
+    int begin = run->position, end = (int)s->history.n;
+    while (run->position < end && !interrupted) {
+        int n = min_int(BATCH, end - run->position);
+        logits = forward(run, s->history.id + run->position, n, run->position + n == end);
+        if (end - begin > BATCH) progress(run->position - begin, end - begin, start);
     }
-    return logits;
+    if (interrupted && end - begin > BATCH) progress(end, end, start);
+    return interrupted ? NULL : logits;
 }
 
 /* One turn: reads what is new in the history, then chooses a token at a time, until a rule says
@@ -1075,7 +1062,7 @@ static Turn generate(Session *s) {
     int vocab_size = s->model->vocab_size;
     Turn turn = { .reason = TOKEN_LIMIT, .n_prompt = (int)s->history.n - s->run.position };
     double start = seconds();
-    s->output.text.n = 0;
+    s->output.text.n = s->output.released = 0;
     const float *logits = read_history(s);
     double middle = seconds();
     for (;;) {
@@ -1085,7 +1072,7 @@ static Turn generate(Session *s) {
             if (s->run.position == s->run.context) { turn.reason = CONTEXT_FULL; break; }
             logits = forward(&s->run, &s->history.id[s->run.position], 1, 1);
         }
-        if (s->logits) write_bytes(s->logits, logits, (size_t)vocab_size * sizeof *logits, s->options->logits);
+        if (s->logits) write_bytes(s->logits, logits, (size_t)vocab_size * sizeof *logits);
         double total = checked_sum(s, logits), p_im_end = exp(logits[h->im_end] - total);
         int id = sample(&s->sampler, logits, vocab_size, &s->history);
         s->p_im_end[turn.n_new++] = (float)p_im_end;
@@ -1125,7 +1112,7 @@ static void print_reason(FILE *out, const Session *s, const Turn *turn) {
     case STOP_TOKEN: print_token(t, out, turn->id); break;
     case STOP_TEXT:
         fputs("--stop \"", out);
-        write_piece(t, out, (const unsigned char *)turn->text, strlen(turn->text));
+        write_piece(t, out, (const unsigned char *)turn->text->data, turn->text->n);
         fputc('"', out);
         break;
     case TOKEN_LIMIT: fprintf(out, "-n %d", s->max_tokens); break;
@@ -1181,13 +1168,13 @@ static void open_turn(Session *s, const char *role, const char *content, size_t 
     free(text.data);
 }
 
-/* And this ends it. However the model's own turn ended, in the conversation it ends so, too. */
+/* However a turn ended, in the conversation it is closed with <|im_end|> and a newline. The last
+ * token the model chose is not in the cache yet, so it can still become <|im_end|>. */
 static void close_turn(Session *s) {
     const Header *h = s->model->file.header;
-    int *last = &s->history.id[s->history.n - 1];
-    bool unread = s->history.n > (size_t)s->run.position;           // by the cache: it may still be changed
-    if (unread && *last == (int)h->endoftext) *last = (int)h->im_end;
-    if (*last != (int)h->im_end) push_id(&s->history, (int)h->im_end);
+    int last = s->history.id[s->history.n - 1];
+    if (last == (int)h->im_end || last == (int)h->endoftext) s->history.n--;
+    push_id(&s->history, (int)h->im_end);
     encode(&s->model->tokenizer, "\n", 1, false, &s->history);
 }
 
@@ -1201,18 +1188,15 @@ static void add_prompt(Session *s, const char *text, size_t n) {
         if (s->history.n == 0) die(1, "the prompt is empty: -p: Qwen has no start token, a base model needs a text to continue");
         return;
     }
-    if (s->history.n > 0) close_turn(s);
+    if (s->history.n > 0) close_turn(s);    // the model's
     else {
         const char *system = s->options->system;
         size_t size = system ? strlen(system) : h->system_size;
-        if (size > 0) {
-            open_turn(s, "system", system ? system : h->system, size);
-            close_turn(s);
-        }
+        if (size > 0) { open_turn(s, "system", system ? system : h->system, size); close_turn(s); }
     }
     open_turn(s, "user", text, n);
     close_turn(s);
-    open_turn(s, "assistant", "", 0);
+    open_turn(s, "assistant", "", 0);       // left open, for the model to write
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -1222,7 +1206,7 @@ static void add_prompt(Session *s, const char *text, size_t n) {
 static bool chat_mode(const Options *o, const Model *m) {
     bool chat = o->mode ? strcmp(o->mode, "chat") == 0 : m->file.header->kind == 1;
     if (chat && !m->file.header->chatml)
-        die(1, "its chat template is not ChatML: %s: use -m base", m->path);
+        die(1, "its chat template is not ChatML: %s: use -m base", m->file.path);
     return chat;
 }
 
@@ -1233,7 +1217,7 @@ static void warn_memory(const Run *r) {
     double cache = 2.0 * sizeof(float) * m->n_layers * (double)r->context * m->kv_dim;
     if ((double)m->file.size > memory)
         fprintf(stderr, "%s: note: %s is %.1f GB, this machine's memory %.1f GB: it will be read from disk again and again\n",
-                program, m->path, (double)m->file.size * 1e-9, memory * 1e-9);
+                program, m->file.path, (double)m->file.size * 1e-9, memory * 1e-9);
     if (cache > memory)
         fprintf(stderr, "%s: note: a full cache of %d positions takes %.1f GB, this machine's memory is %.1f GB: -c sets a smaller one\n",
                 program, r->context, cache * 1e-9, memory * 1e-9);
@@ -1258,7 +1242,6 @@ static Session new_session(const Options *o, const Model *m, Pool *pool, FILE *l
         .penalty = isnan(o->penalty) ? h->repetition_penalty : (float)o->penalty,
         .random = o->seed,
         .candidates = allocate((size_t)m->vocab_size, sizeof(Candidate)),
-        .seen = allocate((size_t)m->vocab_size, sizeof(bool)),
     };
     s.sampler.greedy = !sampling || o->greedy || s.sampler.temperature == 0;
     s.output = (Output){ .tokenizer = &m->tokenizer, .silent = o->watch || o->compare, .terminal = isatty(1), .stops = o->stops };
@@ -1278,7 +1261,7 @@ static void score(Session *s) {
     for (int begin = 0; begin < n && !interrupted; begin = s->run.position) {
         int size = min_int(LANES, n - begin);
         const float *logits = forward(&s->run, ids + begin, size, size);
-        if (s->logits) write_bytes(s->logits, logits, (size_t)size * vocab_size * sizeof *logits, s->options->logits);
+        if (s->logits) write_bytes(s->logits, logits, (size_t)size * vocab_size * sizeof *logits);
         for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab_size) {
             double total = checked_sum(s, logits);
             sum += total - logits[ids[i]];
@@ -1309,7 +1292,7 @@ static void print_case(const Session *s, const char *title, const Turn *turn, co
 
 /* --compare, one of the two models: it runs once without stopping; where it stops is a prefix. */
 static void compare(Session *s) {
-    printf("%s weights: %s\n", s->model->file.header->kind ? "chat" : "base", s->model->path);
+    printf("%s weights: %s\n", s->model->file.header->kind ? "chat" : "base", s->model->file.path);
     flush_output();
     Turn on = generate(s), stopping = on;
     Text prefix = { 0 };
@@ -1326,11 +1309,15 @@ static void compare(Session *s) {
     free(prefix.data);
 }
 
+static void print_text(const Model *m, const char *label, const char *s, size_t n) {
+    fputs(label, stdout);
+    print_visible(&m->tokenizer, stdout, s, n, ONE_LINE, 800);
+    putchar('\n');
+}
+
 static void print_info(const Model *m) {
     const Header *h = m->file.header;
-    fputs("name             ", stdout);
-    print_visible(&m->tokenizer, stdout, h->name, strlen(h->name), ONE_LINE, 80);
-    putchar('\n');
+    print_text(m, "name             ", h->name, strlen(h->name));
     printf("kind             %s%s\n", h->kind ? "chat" : "base", h->chatml ? "" : ", without a ChatML template");
     printf("weights          %s, %.1f MB\n", h->weight_type == BF16 ? "bf16" : "int8", (double)h->weights_size * 1e-6);
     printf("dim              %d\nhidden_dim       %d\nn_layers         %d\nn_heads          %d\nn_kv_heads       %d\nhead_dim         %d\n",
@@ -1345,34 +1332,26 @@ static void print_info(const Model *m) {
     }
     printf("sampling         %s: temperature %g, top-k %u, top-p %g, repetition penalty %g\n", h->do_sample ? "on" : "off (greedy)",
            (double)h->temperature, h->top_k, (double)h->top_p, (double)h->repetition_penalty);
-    fputs("system message   ", stdout);
-    print_visible(&m->tokenizer, stdout, h->system_size ? h->system : "none", h->system_size ? h->system_size : 4, ONE_LINE, 800);
-    fputs("\nUnicode          ", stdout);
-    print_visible(&m->tokenizer, stdout, m->tokenizer.unicode_version, strnlen(m->tokenizer.unicode_version, 16), ONE_LINE, 80);
-    putchar('\n');
+    print_text(m, "system message   ", h->system_size ? h->system : "none", h->system_size ? h->system_size : 4);
+    print_text(m, "Unicode          ", m->tokenizer.unicode_version, strnlen(m->tokenizer.unicode_version, 16));
     flush_output();
 }
 
-/* A file being written, tensor by tensor, as Cursor reads it. */
-typedef struct { FILE *file; const char *path; uint64_t offset; } Writer;
-
-static void write_aligned(Writer *w, const void *data, size_t size) {
+/* Zeros up to where the next tensor may begin. */
+static void write_padding(FILE *file) {
     static const char zeros[64];
-    size_t gap = (64 - w->offset % 64) % 64;
-    write_bytes(w->file, zeros, gap, w->path);
-    write_bytes(w->file, data, size, w->path);
-    w->offset += gap + size;
+    write_bytes(file, zeros, (64 - (size_t)ftello(file) % 64) % 64);
 }
 
 /* Norms and biases stay as they are. Of a matrix, each group of 64 weights in a row becomes whole
  * numbers from -127 to 127 and one scale. */
 static void write_quantized(void *argument, const Matrix *m) {
-    Writer *writer = argument;
-    if (m->type == F32) { write_aligned(writer, m->data, m->row_size); return; }
+    FILE *file = argument;
+    write_padding(file);
+    if (m->type == F32) { write_bytes(file, m->data, m->row_size); return; }
     size_t row_size = matrix_row_size(INT8, m->cols);
     float *row = allocate((size_t)m->cols, sizeof *row);
     unsigned char *data = allocate(row_size, 1);
-    write_aligned(writer, NULL, 0);
     for (int r = 0; r < m->rows; r++) {
         if (interrupted) exit(130);
         int8_t *w = (int8_t *)data;
@@ -1383,9 +1362,8 @@ static void write_quantized(void *argument, const Matrix *m) {
             *scale = group_scale(row + begin, size, INT8_MAX);
             for (int i = begin; i < begin + size; i++) w[i] = (int8_t)to_whole(row[i], *scale, INT8_MAX);
         }
-        write_bytes(writer->file, data, row_size, writer->path);
+        write_bytes(file, data, row_size);
     }
-    writer->offset += (uint64_t)m->rows * row_size;
     free(row);
     free(data);
 }
@@ -1393,18 +1371,18 @@ static void write_quantized(void *argument, const Matrix *m) {
 /* --quantize: the same model with int8 matrices. */
 static void quantize(Model *m, const char *path) {
     Header h = *m->file.header;
-    if (h.weight_type != BF16) die(1, "its weights are int8 already: %s: quantize the bf16 file", m->path);
-    Writer writer = { create_file(path), path, 0 };
-    Cursor at = { m->file.data, h.weights_offset, BF16, write_quantized, &writer };
-    write_aligned(&writer, m->file.data, h.weights_offset);             // the header, once more at the end
+    if (h.weight_type != BF16) die(1, "its weights are int8 already: %s: quantize the bf16 file", m->file.path);
+    FILE *file = create_file(path);
+    Cursor at = { m->file.data, h.weights_offset, BF16, write_quantized, file };
+    write_bytes(file, m->file.data, h.weights_offset);                  // the header, once more at the end
     walk_tensors(m, &at);
     h.weight_type = INT8;
     h.group_size = GROUP;
-    h.file_size = writer.offset;
-    h.weights_size = writer.offset - h.weights_offset;
-    if (fseek(writer.file, 0, SEEK_SET) != 0) die(1, "cannot write: %s: %s", path, strerror(errno));
-    write_bytes(writer.file, &h, sizeof h, path);
-    finish_file(writer.file, path);
+    h.file_size = (uint64_t)ftello(file);
+    h.weights_size = h.file_size - h.weights_offset;
+    rewind(file);
+    write_bytes(file, &h, sizeof h);
+    finish_file(file, path);
     fprintf(stderr, "%s: %s: int8, %.1f MB (bf16: %.1f MB)\n", program, path, (double)h.file_size * 1e-6, (double)m->file.size * 1e-6);
 }
 
@@ -1447,19 +1425,13 @@ typedef struct {
     double least, most;                     // of a number
 } Flag;
 
-static void set_flag(const Flag *flag, const char *given, const char *value) {
+static void set_flag(const Flag *flag, const char *given, char *value) {
     char *end = NULL;
     errno = 0;
     switch (flag->kind) {
     case SWITCH: *(bool *)flag->target = true; return;
     case TEXT: *(const char **)flag->target = value; return;
-    case TEXTS: {
-        Texts *texts = flag->target;
-        texts->text = realloc(texts->text, ((size_t)texts->n + 1) * sizeof *texts->text);
-        if (!texts->text) die(1, "out of memory for the command line");
-        texts->text[texts->n++] = value;
-        return;
-    }
+    case TEXTS: push_text(flag->target, (Text){ value, strlen(value), 0 }); return;
     case WHOLE: {
         unsigned long long whole = strtoull(value, &end, 10);
         if (*value < '0' || *value > '9' || *end || errno || (double)whole < flag->least || (double)whole > flag->most)
@@ -1524,8 +1496,9 @@ static void check_options(const Options *o) {
     if (!o->model) die(2, "no model: MODEL.bin: make one with export.py, and see --help");
     if (o->mode && strcmp(o->mode, "base") != 0 && strcmp(o->mode, "chat") != 0)
         die(2, "neither base nor chat: -m %s", o->mode);
-    for (int i = 0; i < o->stops.n; i++)
-        if (!*o->stops.text[i]) die(2, "an empty text is everywhere: --stop: give the text to stop at");
+    for (size_t i = 0; i < o->stops.n; i++)
+        if (o->stops.text[i].n == 0) die(2, "an empty text is everywhere: --stop: give the text to stop at");
+    if (o->ids && !o->ids[strspn(o->ids, " \t\r\n")]) die(2, "no ids: --ids: give at least one");
     const struct { bool both; const char *flags; } clashes[] = {
         { o->ids && o->prompts.n > 0, "--ids and -p" },
         { o->ids && o->system, "--ids and -s" },
@@ -1548,28 +1521,10 @@ static void check_options(const Options *o) {
         if (clashes[i].both) die(2, "these make no sense together: %s: leave one out", clashes[i].flags);
 }
 
-/* --ids "1 2 3" */
-static void add_ids(Session *s, const char *text) {
-    while (*text) {
-        char *end;
-        if (strchr(" \t\n\r", *text)) { text++; continue; }
-        errno = 0;
-        long id = strtol(text, &end, 10);
-        if (end == text || !strchr(" \t\n\r", *end) || errno || id < 0 || id >= s->model->vocab_size)
-            die(2, "not a token id from 0 to %d: --ids %.*s", s->model->vocab_size - 1, (int)strcspn(text, " \t\n\r"), text);
-        push_id(&s->history, (int)id);
-        text = end;
-    }
-    if (s->history.n == 0) die(2, "no ids: --ids: give at least one");
-}
-
-/* Standard input to its end, as one prompt; one final newline is the shell's, not the prompt's. */
-static Text read_input(void) {
-    Text text = { 0 };
-    char buffer[4096];
+/* Standard input as one prompt; one final newline is the shell's, not the prompt's. */
+static Text read_prompt(void) {
     interrupted = 1;
-    while (!feof(stdin) && !ferror(stdin)) push_bytes(&text, buffer, fread(buffer, 1, sizeof buffer, stdin));
-    if (ferror(stdin)) die(1, "cannot read: standard input: %s", strerror(errno));
+    Text text = read_input();
     interrupted = 0;
     if (text.n > 0 && text.data[text.n - 1] == '\n') text.n--;
     return text;
@@ -1636,19 +1591,17 @@ int main(int argc, char **argv) {
     for (int i = first; i < 2; i++) chat_mode(&o, &models[i]);      // refuses before anything is printed
 
     bool conversation = !o.ids && o.prompts.n == 0 && isatty(0) && !o.score && !o.compare;
-    Text input = { 0 };
-    if (!o.ids && o.prompts.n == 0 && !conversation) input = read_input();
+    if (!o.ids && o.prompts.n == 0 && !conversation) push_text(&o.prompts, read_prompt());
     FILE *logits = o.logits ? create_file(o.logits) : NULL;
     Pool *pool = start_pool((int)o.threads);
     for (int i = first; i < 2 && !interrupted; i++) {
         static Session s;
         s = new_session(&o, &models[i], pool, logits);
         if (conversation) converse(&s);
-        else if (o.ids) { add_ids(&s, o.ids); run_prompt(&s); }
-        else if (o.prompts.n == 0) { add_prompt(&s, input.data, input.n); run_prompt(&s); }
-        for (int k = 0; k < o.prompts.n; k++) {
+        if (o.ids) { read_ids(o.ids, "--ids", models[i].file.header->vocab_size, &s.history); run_prompt(&s); }
+        for (size_t k = 0; k < o.prompts.n; k++) {
             interrupted = 0;                                        // a Ctrl-C ended the turn before
-            add_prompt(&s, o.prompts.text[k], strlen(o.prompts.text[k]));
+            add_prompt(&s, o.prompts.text[k].data, o.prompts.text[k].n);
             run_prompt(&s);
         }
     }

@@ -60,6 +60,7 @@ static void *grow(void *array, size_t *capacity, size_t needed, size_t size) {
 
 typedef struct { int *id; size_t n, capacity; } Ids;         // token ids
 typedef struct { uint64_t *key; size_t n, capacity; } Keys;  // numbers that are sorted by size
+typedef struct { char *data; size_t n, capacity; } Text;     // bytes
 
 static void push_id(Ids *ids, int id) {
     ids->id = grow(ids->id, &ids->capacity, ids->n + 1, sizeof *ids->id);
@@ -69,6 +70,45 @@ static void push_id(Ids *ids, int id) {
 static void push_key(Keys *keys, uint64_t key) {
     keys->key = grow(keys->key, &keys->capacity, keys->n + 1, sizeof *keys->key);
     keys->key[keys->n++] = key;
+}
+
+static void push_bytes(Text *text, const void *bytes, size_t n) {
+    text->data = grow(text->data, &text->capacity, text->n + n, 1);
+    if (n > 0) memcpy(text->data + text->n, bytes, n);
+    text->n += n;
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * Input and output
+ * ------------------------------------------------------------------------------------------- */
+
+/* Standard output that was closed early (`| head -1`) is a quiet end, a full disk an error. */
+static void flush_output(void) {
+    if (fflush(stdout) == 0 && !ferror(stdout)) return;
+    if (errno == EPIPE) exit(0);
+    die(1, "cannot write: standard output: %s", strerror(errno));
+}
+
+/* Standard input to its end. */
+static Text read_input(void) {
+    Text text = { 0 };
+    char buffer[65536];
+    while (!feof(stdin) && !ferror(stdin)) push_bytes(&text, buffer, fread(buffer, 1, sizeof buffer, stdin));
+    if (ferror(stdin)) die(1, "cannot read: standard input: %s", strerror(errno));
+    return text;
+}
+
+/* Appends the ids that are written in a text, which `flag` gave. */
+static void read_ids(const char *text, const char *flag, uint32_t vocab_size, Ids *ids) {
+    static const char space[] = " \t\r\n";
+    for (text += strspn(text, space); *text; text += strspn(text, space)) {
+        size_t length = strcspn(text, space);
+        unsigned long id = strtoul(text, NULL, 10);
+        if (strspn(text, "0123456789") != length || id >= vocab_size)
+            die(2, "not a token id from 0 to %u: %s %.*s: see --help", vocab_size - 1, flag, (int)length, text);
+        push_id(ids, (int)id);
+        text += length;
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -98,13 +138,15 @@ typedef struct {
 _Static_assert(sizeof(Header) == 1024, "the header is 1,024 bytes");
 
 typedef struct {
+    const char *path;
     const unsigned char *data;              // [size], mapped read-only
     size_t size;
     const Header *header;
 } File;
 
 /* Refuses a file that is not a whole .bin of this version. */
-static void check_file(const File *file, const char *path) {
+static void check_file(const File *file) {
+    const char *path = file->path;
     static const char pointer[] = "version https://git-lfs";
     const Header *h = file->header;
     const uint16_t one = 1;
@@ -134,13 +176,13 @@ static File map_file(const char *path) {
     if (!S_ISREG(status.st_mode)) die(1, "not a regular file: %s: only a file on disk can be mapped", path);
     if (status.st_size == 0) die(1, "an empty file: %s: export it again", path);
     if ((uintmax_t)status.st_size > SIZE_MAX) die(1, "larger than the address space: %s: use a 64-bit machine", path);
-    File file = { .size = (size_t)status.st_size };
+    File file = { .path = path, .size = (size_t)status.st_size };
     void *map = mmap(NULL, file.size, PROT_READ, MAP_SHARED, descriptor, 0);
     if (map == MAP_FAILED) die(1, "cannot map: %s: %s", path, strerror(errno));
     close(descriptor);
     file.data = map;
     file.header = map;
-    check_file(&file, path);
+    check_file(&file);
     return file;
 }
 
@@ -169,14 +211,15 @@ typedef struct {                            // pointers into the map
     bool begins_added[256];                 // the bytes that an added token begins with
 } Tokenizer;
 
-typedef struct { const unsigned char *data; uint64_t offset, size; const char *path; } Section;
+typedef struct { const File *file; uint64_t offset; } Section;  // a place in the file's tokenizer section
 
 /* The next array of a section: count things of a size. Counts are below 2^41, so nothing wraps. */
 static const void *next_array(Section *s, uint64_t count, uint64_t size) {
+    const Header *h = s->file->header;
     uint64_t begin = (s->offset + 63) / 64 * 64;
     s->offset = begin + count * size;
-    if (s->offset > s->size) die(1, "the tokenizer's arrays are larger than its section: %s: export it again", s->path);
-    return s->data + begin;
+    if (s->offset > h->tokenizer_size) die(1, "the tokenizer's arrays are larger than its section: %s: export it again", s->file->path);
+    return s->file->data + h->tokenizer_offset + begin;
 }
 
 /* The bytes of a token; none for an id without a token (the model's vocab_size may be larger). */
@@ -212,8 +255,8 @@ static const char *find_contradiction(const Tokenizer *t, uint32_t vocab_size) {
 }
 
 /* Finds the arrays in the file's tokenizer section. Dies if a number in them cannot be. */
-static Tokenizer open_tokenizer(const File *file, const char *path) {
-    Section s = { file->data + file->header->tokenizer_offset, 0, file->header->tokenizer_size, path };
+static Tokenizer open_tokenizer(const File *file) {
+    Section s = { file, 0 };
     const uint32_t *head = next_array(&s, 16, sizeof *head);
     Tokenizer t = {
         .n_vocab = head[0], .n_added = head[1], .n_slots = head[2], .n_blocks = head[3],
@@ -229,8 +272,8 @@ static Tokenizer open_tokenizer(const File *file, const char *path) {
     t.decompositions = next_array(&s, t.n_decompositions, sizeof *t.decompositions);
     t.compositions = next_array(&s, t.n_compositions, sizeof *t.compositions);
     t.bytes = next_array(&s, t.n_bytes, 1);
-    const char *wrong = s.offset != s.size ? "size" : find_contradiction(&t, file->header->vocab_size);
-    if (wrong) die(1, "impossible %s in the tokenizer section: %s: export it again", wrong, path);
+    const char *wrong = s.offset != file->header->tokenizer_size ? "size" : find_contradiction(&t, file->header->vocab_size);
+    if (wrong) die(1, "impossible %s in the tokenizer section: %s: export it again", wrong, file->path);
 
     t.slot_shift = 32;
     for (uint32_t n = t.n_slots; n > 1; n /= 2) t.slot_shift--;
@@ -589,37 +632,6 @@ static const char usage[] =
     "      --        what follows is no flag, though it may begin with -\n"
     "  -h, --help\n";
 
-/* Standard output that was closed early (`| head -1`) is a quiet end, a full disk an error. */
-static void flush_output(void) {
-    if (fflush(stdout) == 0 && !ferror(stdout)) return;
-    if (errno == EPIPE) exit(0);
-    die(1, "cannot write: standard output: %s", strerror(errno));
-}
-
-/* Standard input to its end, and a NUL. */
-static char *read_input(size_t *n) {
-    char *text = NULL;
-    size_t capacity = 0;
-    *n = 0;
-    do {
-        text = grow(text, &capacity, *n + 65536, 1);
-        *n += fread(text + *n, 1, 65535, stdin);
-    } while (!feof(stdin) && !ferror(stdin));
-    if (ferror(stdin)) die(1, "cannot read: standard input: %s", strerror(errno));
-    text[*n] = 0;
-    return text;
-}
-
-/* Appends the ids that are written in a text, which is cut up. */
-static void read_ids(char *text, uint32_t vocab_size, Ids *ids) {
-    for (char *word = strtok(text, " \t\r\n"); word; word = strtok(NULL, " \t\r\n")) {
-        unsigned long id = strtoul(word, NULL, 10);
-        if (word[strspn(word, "0123456789")] || id >= vocab_size)
-            die(2, "not a token id from 0 to %u: %s: see --help", vocab_size - 1, word);
-        push_id(ids, (int)id);
-    }
-}
-
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);               // a closed pipe is an error like others, for flush_output
     bool only_ids = false, plain = false, decode = false, flags = true;
@@ -638,16 +650,23 @@ int main(int argc, char **argv) {
     if (decode && (only_ids || plain)) die(2, "these make no sense together: --decode and %s: leave one out", plain ? "--plain" : "--ids");
 
     File file = map_file(argv[0]);
-    Tokenizer t = open_tokenizer(&file, argv[0]);
+    Tokenizer t = open_tokenizer(&file);
     Ids ids = { 0 };
-    size_t size = 0;
-    char *input = n == 1 ? read_input(&size) : NULL;
-    if (decode && input) read_ids(input, file.header->vocab_size, &ids);
-    else if (decode) for (int i = 1; i < n; i++) read_ids(argv[i], file.header->vocab_size, &ids);
-    else if (input) encode(&t, input, size, !plain, &ids);
-    else encode(&t, argv[1], strlen(argv[1]), !plain, &ids);
+    Text input = { 0 };
+    if (n == 1) input = read_input();
+    else push_bytes(&input, argv[1], strlen(argv[1]));
+    for (int i = 2; i < n; i++) {           // more ids
+        push_bytes(&input, " ", 1);
+        push_bytes(&input, argv[i], strlen(argv[i]));
+    }
+    if (!decode) encode(&t, input.data, input.n, !plain, &ids);
+    else {
+        push_bytes(&input, "", 1);          // its NUL
+        read_ids(input.data, "--decode", file.header->vocab_size, &ids);
+    }
 
     for (size_t i = 0; i < ids.n && !ferror(stdout); i++) {
+        size_t size;
         const unsigned char *bytes = token_bytes(&t, ids.id[i], &size);
         if (decode) fwrite(bytes, 1, size, stdout);
         else if (only_ids) printf("%s%d", i ? " " : "", ids.id[i]);
@@ -659,29 +678,8 @@ int main(int argc, char **argv) {
     }
     if (only_ids) putchar('\n');
     flush_output();
-    free(input);
+    free(input.data);
     free(ids.id);
-    return 0;
-}
-
-#else
-
-/* Zeroed memory for count things of a size. Never NULL. */
-static void *allocate(size_t count, size_t size) {
-    void *memory = calloc(count ? count : 1, size);
-    if (!memory) die(1, "out of memory: %zu times %zu bytes: close other programs", count, size);
-    return memory;
-}
-
-static int char_columns(const Tokenizer *t, uint32_t c) { return (int)(char_properties(t, c) >> 11 & 3); }
-
-/* How many bytes at the end of s[n] are the beginning of a character that is not whole. */
-static size_t utf8_incomplete(const unsigned char *s, size_t n) {
-    for (size_t i = 1; i <= 3 && i <= n; i++) {
-        uint32_t c;
-        Utf8 kind;
-        if (utf8_decode(s + n - i, i, &c, &kind) == i && kind == UTF8_CUT) return i;
-    }
     return 0;
 }
 

@@ -20,7 +20,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
     const char *path = getenv("MODEL");
     if (!path) die(2, "no model: MODEL: set it to the path of a .bin");
     File file = map_file(path);
-    tokenizer = open_tokenizer(&file, path);
+    tokenizer = open_tokenizer(&file);
     return 0;
 }
 
