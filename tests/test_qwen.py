@@ -1047,6 +1047,7 @@ def test_base_lines_at_a_terminal() -> None:
     with open(path, "rb") as file:
         a, b, c = (file.read(4 * VOCAB) for _ in range(3))
     assert a == c and a != b, "a line is not a fresh prompt"
+    equal(array.array("f", a), logits("mha tied", "-m", "base", *GREEDY, "-n", "1", "-p", "hello")[0], "its newline is no part of it")
 
 
 # ---------------------------------------------------------------------------------------------------------
