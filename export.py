@@ -58,6 +58,8 @@ ALIGN = 64                              # bytes; sections, arrays and tensors st
 CHUNK = 8 << 20                         # bytes of weights read at a time
 MAX_TENSOR_LIST = 16 << 20              # bytes; the header of a safetensors file (110B: 0.1 MB)
 DTYPE_SIZE = {"BF16": 2, "F16": 2, "F32": 4}
+SETTINGS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+            "model.safetensors.index.json")
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 QWEN_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
               r"|\s*[\r\n]+|\s+(?!\S)|\s+")
@@ -561,8 +563,9 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
     c = read_config(config)
     eos, generation = read_generation(directory, config, c.vocab_size)
     tensors = choose_tensors(c, directory)
-    if os.path.exists(out_path) and any(os.path.samefile(path, out_path) for path in {t.path for t in tensors}):
-        raise Refusal("this would replace the checkpoint's own weights", out_path, "choose another name")
+    own = {t.path for t in tensors} | {os.path.join(directory, name) for name in SETTINGS}
+    if os.path.exists(out_path) and any(os.path.exists(path) and os.path.samefile(path, out_path) for path in own):
+        raise Refusal("this would replace a file of the checkpoint itself", out_path, "choose another name")
     section, added = tokenizer_section(read_json(os.path.join(directory, "tokenizer.json")), c.vocab_size)
 
     chatml, system = read_system(directory)

@@ -57,7 +57,7 @@ int main(int argc, char **argv) {
     FILE *file = fopen(argv[3], "rb");
     if (!file || fseeko(file, (off_t)(size * sizeof *logits) * atoi(argv[2]), SEEK_SET) || fread(logits, sizeof *logits, size, file) != size)
         die(1, "cannot read: %s", argv[3]);
-    add_ids(&s, o.ids);
+    read_ids(o.ids, "--ids", (uint32_t)m.vocab_size, &s.history);
     for (int i = atoi(argv[1]); i > 0; i--) printf("%d\n", sample(&s.sampler, logits, m.vocab_size, &s.history));
     return 0;
 }
