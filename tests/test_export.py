@@ -893,7 +893,7 @@ def test_output_paths() -> None:
     one_line(run(directory, SCRATCH), 1, "not a regular file", SCRATCH)
     one_line(run(directory, "/dev/null"), 1, "not a regular file")
     one_line(run(directory, os.path.join(SCRATCH, "no", "such.bin")), 1, "such.bin")
-    one_line(run(directory, weights(directory)), 1, "own weights")
+    one_line(run(directory, weights(directory)), 1, "checkpoint itself")
     read_safetensors(weights(directory))
     one_line(run(weights(directory), os.path.join(SCRATCH, "x.bin")), 1, "Not a directory")
     inside = os.path.join(directory, "model.bin")
