@@ -5,13 +5,14 @@
  *
  *     the model      the tensors of a .bin, mapped and used where they lie
  *     threads        a small pool that shares out the rounds of a loop
+ *     a run          one model's buffers and KV cache
  *     maths          widen, dot, tile, matmul, rmsnorm, rope, attend
  *     forward        tokens in, logits out
  *     sampler        logits in, a token out
  *     output         text, --stop, the --watch table
  *     generate       one turn: read the prompt, then a token at a time until a rule says stop
  *     chat           how a conversation is framed
- *     commands       --score, --compare, --info
+ *     commands       --score, --compare, --info, --quantize
  *     command line
  *
  * tokenizer.c holds what comes before: the file's header, its mapping, and text <-> token ids.
@@ -68,9 +69,9 @@ typedef struct {
     Matrix output;                          // [vocab_size][dim]; the embedding itself if tied
 } Model;
 
-/* A place in the file, moving on from tensor to tensor; visit, if any, is shown each. The place may
- * run past the end of a file that lies about its sizes: map_model compares the two before anything
- * is read. */
+/* A place in the file, moving on from tensor to tensor. One walk serves two ends: map_model takes
+ * pointers, and --quantize (visit) writes each tensor as it comes by. The place may run past the end
+ * of a file that lies about its sizes: map_model compares the two before anything is read. */
 typedef struct {
     const unsigned char *data;
     uint64_t offset;
@@ -211,7 +212,7 @@ static void take_items(Pool *pool, int thread) {
         pool->task(pool->argument, item, thread);
 }
 
-static void *work(void *argument) {
+static void *run_thread(void *argument) {
     Pool *pool = argument;
     int thread = atomic_fetch_add(&pool->started, 1) + 1;
     for (unsigned job = 0;; job++) {
@@ -229,17 +230,17 @@ static Pool *start_pool(int n_threads) {
         die(1, "no mutex for the threads: -t: try -t 1");
     for (int i = 1; i < n_threads; i++) {
         pthread_t id;
-        if (pthread_create(&id, NULL, work, pool) || pthread_detach(id))
+        if (pthread_create(&id, NULL, run_thread, pool) || pthread_detach(id))
             die(1, "thread %d of %d cannot be started: -t: ask for fewer", i + 1, n_threads);
     }
     return pool;
 }
 
 /* for (item = 0; item < n_items; item++) task(argument, item, thread), shared out among the
- * threads. Which thread takes an item never changes what is computed for it. Threads cost about
- * a microsecond: work, in multiply-adds, says whether that is worth it. */
-static void parallel(Pool *pool, int n_items, double work_size, Task *task, void *argument) {
-    if (pool->n_threads == 1 || n_items == 1 || work_size < 100e3) {
+ * threads. Which thread takes an item never changes what is computed for it. Waking them costs
+ * about a microsecond: below 100,000 multiply-adds that is not worth it. */
+static void parallel(Pool *pool, int n_items, double multiply_adds, Task *task, void *argument) {
+    if (pool->n_threads == 1 || n_items == 1 || multiply_adds < 100e3) {
         for (int item = 0; item < n_items; item++) task(argument, item, 0);
         return;
     }
@@ -260,7 +261,8 @@ static void parallel(Pool *pool, int n_items, double work_size, Task *task, void
 
 enum {
     BATCH = 256,                            // tokens that go through the layers together, at most
-    LANES = 32, ROWS = 6,                   // the tile: 6 weight rows by 32 tokens
+    LANES = 32,                             // values side by side in vector registers: tokens of a tile, sums of a product
+    ROWS = 6,                               // weight rows of a tile
     FEW = 8                                 // below so many tokens the plain loops are faster
 };
 
@@ -270,7 +272,7 @@ typedef struct {
     int context;                            // positions the cache has room for
     int position;                           // positions filled
     float *keys, *values;                   // [n_layers][n_kv_heads][context][head_dim]  the KV cache
-    float *x, *normed;                      // [BATCH][dim]  residual stream; its norm
+    float *x, *normed;                      // [BATCH][dim]  residual stream; its norm, then what a block adds to the stream
     float *q, *attended;                    // [BATCH][q_dim]
     float *k, *v;                           // [BATCH][kv_dim]
     float *gate, *up;                       // [BATCH][hidden_dim]
@@ -278,8 +280,8 @@ typedef struct {
     float *logits;                          // [BATCH][vocab_size]
     int columns;                            // of the widest matrix, in whole groups
     float *packed;                          // [BATCH / LANES][columns][LANES]
-    int16_t *whole;                         // [FEW][columns]  tokens in whole numbers for int8 matrices, and
-    float *whole_scale;                     // [FEW][columns]  a scale per group: the first columns / GROUP
+    int16_t *quantized;                     // [FEW][columns]  tokens in 16 bits, for int8 matrices, and
+    float *quantized_scale;                 // [FEW][columns]  a scale per group: the first columns / GROUP
     float *scratch;                         // [n_threads][scratch_size]
     size_t scratch_size;
 } Run;
@@ -313,8 +315,8 @@ static Run new_run(const Model *m, Pool *pool, int context) {
     r.sine = reserve(BATCH, (uint64_t)m->head_dim);
     r.logits = reserve(BATCH, (uint64_t)m->vocab_size);
     r.packed = reserve(BATCH, (uint64_t)r.columns);
-    r.whole = (int16_t *)(void *)reserve(FEW, (uint64_t)r.columns / 2);
-    r.whole_scale = reserve(FEW, (uint64_t)r.columns);
+    r.quantized = (int16_t *)(void *)reserve(FEW, (uint64_t)r.columns / 2);
+    r.quantized_scale = reserve(FEW, (uint64_t)r.columns);
     r.scratch_size = (size_t)max_int(ROWS * r.columns, (context + ROWS + m->head_dim) * LANES);
     r.scratch = reserve((uint64_t)pool->n_threads, r.scratch_size);
     return r;
@@ -335,7 +337,7 @@ static inline float from_bf16(uint16_t high) {
 /* The nearest whole number, in operations that vectorise: so far up a float has no fraction. */
 static inline float nearest(float x) { return (x + 12582912.0f) - 12582912.0f; }
 
-/* low for NaN, too. */
+/* In this order NaN becomes low. */
 static inline float clamp(float x, float low, float high) {
     x = x > low ? x : low;
     return x < high ? x : high;
@@ -343,7 +345,7 @@ static inline float clamp(float x, float low, float high) {
 
 /* e^x = 2^whole * e^rest with |rest| <= ln(2) / 2, in operations that vectorise. */
 static inline float exponential(float x) {
-    x = clamp(x, -87.0f, 88.0f);
+    x = clamp(x, -87.0f, 88.0f);            // a score masked by -INFINITY becomes 1e-38: nothing beside the highest, 1
     float whole = nearest(x * 1.44269504f);
     float r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
     float p = 1.0f + r * (1.0f + r * (0.5f + r * (0.166666657f + r * (0.0416657962f + r * (8.33345205e-3f + r * 1.39353172e-3f)))));
@@ -389,7 +391,7 @@ static float group_scale(const float *x, int n, float most) {
     return highest / most;
 }
 
-static inline float to_whole(float x, float scale, float most) {
+static inline float quantize_value(float x, float scale, float most) {
     return scale > 0 ? clamp(nearest(x / scale), -most, most) : 0;
 }
 
@@ -451,10 +453,10 @@ static void multiply_rows(void *argument, int item, int thread) {
     for (int row = item * ROW_BLOCK; row < min_int((item + 1) * ROW_BLOCK, w->rows); row++) {
         const void *data = w->data + (size_t)row * w->row_size, *scales = (const char *)data + scales_offset(w->cols);
         for (int t = 0; t < p->n; t++) {
-            size_t whole = (size_t)t * p->run->columns;
+            size_t offset = (size_t)t * p->run->columns;
             p->out[(size_t)t * w->rows + row] = (p->bias ? p->bias[row] : 0) + (w->type == BF16
                 ? dot_bf16(data, p->x + (size_t)t * w->cols, w->cols)
-                : dot_int8(data, scales, p->run->whole + whole, p->run->whole_scale + whole, w->cols));
+                : dot_int8(data, scales, p->run->quantized + offset, p->run->quantized_scale + offset, w->cols));
         }
     }
 }
@@ -488,14 +490,14 @@ static void pack_tile(void *argument, int item, int thread) {
         for (int lane = 0; lane < LANES; lane++) packed[lane] = lane < n ? x[(size_t)lane * cols + k] : 0;
 }
 
-/* x[n][cols] in whole numbers of 16 bits, for dot_int8. */
-static void make_whole(Run *r, const float *x, int n, int cols) {
+/* x[n][cols] in 16 bits, for dot_int8. */
+static void quantize_tokens(Run *r, const float *x, int n, int cols) {
     for (int t = 0; t < n; t++, x += cols)
         for (int begin = 0; begin < cols; begin += GROUP) {
             int size = min_int(GROUP, cols - begin);
             float scale = group_scale(x + begin, size, INT16_MAX);
-            r->whole_scale[t * r->columns + begin / GROUP] = scale;
-            for (int i = 0; i < size; i++) r->whole[t * r->columns + begin + i] = (int16_t)to_whole(x[begin + i], scale, INT16_MAX);
+            r->quantized_scale[t * r->columns + begin / GROUP] = scale;
+            for (int i = 0; i < size; i++) r->quantized[t * r->columns + begin + i] = (int16_t)quantize_value(x[begin + i], scale, INT16_MAX);
         }
 }
 
@@ -503,7 +505,7 @@ static void make_whole(Run *r, const float *x, int n, int cols) {
 static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias) {
     Product p = { r, out, x, n, w, bias };
     if (n >= FEW) parallel(r->pool, (n + LANES - 1) / LANES, (double)n * w->cols, pack_tile, &p);
-    else if (w->type == INT8) make_whole(r, x, n, w->cols);
+    else if (w->type == INT8) quantize_tokens(r, x, n, w->cols);
     parallel(r->pool, (w->rows + ROW_BLOCK - 1) / ROW_BLOCK, (double)w->rows * w->cols * n,
              n < FEW ? multiply_rows : multiply_tiles, &p);
 }
@@ -519,8 +521,10 @@ static void rmsnorm(Run *r, const float *weight, int n) {
     }
 }
 
-/* RoPE (Su et al. 2021): pair i of a head turns by position * theta^(-2i / head_dim). As in the
- * reference implementation a pair is (i, i + head_dim / 2), and the angle is a float. */
+/* RoPE (Su et al. 2021): pair i of a head turns by position * theta^(-2i / head_dim). The product of
+ * a turned query and a turned key depends on the distance of their positions only, so that a key in
+ * the cache, turned once by its own, serves every later query. As in the reference implementation a
+ * pair is (i, i + head_dim / 2), and the angle is a float. */
 static void rope_angles(Run *r, int n) {
     int head_dim = r->model->head_dim;
     float *c = r->cosine, *s = r->sine;
@@ -637,9 +641,9 @@ static void attend_tile(void *argument, int item, int thread) {
 static void attend(Run *r, int layer, int n) {
     const Model *m = r->model;
     Attention a = { r, layer, n };
-    double work_size = 2.0 * n * (r->position + n) * m->q_dim;
-    if (n < FEW) parallel(r->pool, m->n_heads, work_size, attend_head, &a);
-    else parallel(r->pool, m->n_heads * ((n + LANES - 1) / LANES), work_size, attend_tile, &a);
+    double multiply_adds = 2.0 * n * (r->position + n) * m->q_dim;
+    if (n < FEW) parallel(r->pool, m->n_heads, multiply_adds, attend_head, &a);
+    else parallel(r->pool, m->n_heads * ((n + LANES - 1) / LANES), multiply_adds, attend_tile, &a);
 }
 
 /* SwiGLU (Shazeer 2020): gate[i] = silu(gate[i]) * up[i], with silu(g) = g / (1 + e^-g). */
@@ -666,17 +670,19 @@ static const float *forward(Run *r, const int *ids, int n, int n_logits) {
     for (int layer = 0; layer < m->n_layers; layer++) {
         const Layer *l = &m->layers[layer];
 
+        // x += attention(norm(x))
         rmsnorm(r, l->attention_norm, n);
         matmul(r, r->q, r->normed, n, &l->wq, l->bq);
         matmul(r, r->k, r->normed, n, &l->wk, l->bk);
         matmul(r, r->v, r->normed, n, &l->wv, l->bv);
         rope(r, r->q, n, m->n_heads);
-        rope(r, r->k, n, m->n_kv_heads);        // a key's angle is its own position's: turned once, it serves every later query
+        rope(r, r->k, n, m->n_kv_heads);        // turned by its own position once and for all, see rope_angles
         store(r, layer, n);                     // here the KV cache is written
         attend(r, layer, n);
         matmul(r, r->normed, r->attended, n, &l->wo, NULL);
         add(r->x, r->normed, batch);
 
+        // x += mlp(norm(x))
         rmsnorm(r, l->mlp_norm, n);
         matmul(r, r->gate, r->normed, n, &l->gate, NULL);
         matmul(r, r->up, r->normed, n, &l->up, NULL);
@@ -750,7 +756,7 @@ static double odds(const Sampler *s, Candidate c, float most) { return exp((doub
  * the i-th most likely then stands at c[n - 1 - i]. */
 static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
     Candidate *c = s->candidates;
-    int best = 0, kept = 0;
+    int best = 0;
     for (int i = 0; i < n; i++) c[i] = (Candidate){ logits[i], i };
     penalise(s, logits, history);
     for (int i = 0; i < n; i++) if (c[i].logit > c[best].logit) best = i;
@@ -759,20 +765,20 @@ static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
     float most = c[best].logit;
     double mass = 0;
     bool top_k = s->top_k > 0 && s->top_k < n, top_p = s->top_p < 1;
+    int kept = n, sorted = 0;               // may be chosen; c[n - sorted .. n) are sorted, the rest is a heap
     if (top_k || top_p) for (int i = n / 2; i >= 0; i--) sift_down(c, n, i);
-    if (top_k) while (kept < n && (kept < s->top_k || c[0].logit == c[n - kept].logit)) pop(c, n - kept++);
-
-    int popped = kept;
-    if (!top_k) kept = n;
+    if (top_k) {
+        while (sorted < n && (sorted < s->top_k || c[0].logit == c[n - sorted].logit)) pop(c, n - sorted++);
+        kept = sorted;
+    }
     for (int i = n - kept; i < n; i++) mass += odds(s, c[i], most);
-    if (top_p) {
+    if (top_p) {                            // as few as hold top_p of the mass, at least one
         double enough = s->top_p * mass;
-        int i = 0;
-        for (mass = 0; i < kept && (i == 0 || mass < enough); i++) {
-            if (i == popped) pop(c, n - popped++);
-            mass += odds(s, c[n - 1 - i], most);
+        int likely = kept;
+        for (mass = 0, kept = 0; kept < likely && (kept == 0 || mass < enough); kept++) {
+            if (kept == sorted) pop(c, n - sorted++);
+            mass += odds(s, c[n - 1 - kept], most);
         }
-        kept = i;
     }
     double left = random_uniform(&s->random) * mass;
     for (int i = n - 1; i > n - kept; i--)
@@ -961,7 +967,7 @@ static void finish_file(FILE *file, const char *path) {
 
 #define UNSET UINT64_MAX
 
-/* What the command line asks for; NULL, UNSET or NAN where it says nothing. */
+/* What the command line asks for; NULL, UNSET or NAN where it says nothing. parse_options fills it. */
 typedef struct {
     const char *model, *compare, *ids, *system, *mode, *logits, *quantize;
     Texts prompts, stops;
@@ -1021,7 +1027,8 @@ static void progress(int done, int total, double since) {
     else fprintf(stderr, "\r\033[Kreading the prompt: %d of %d tokens, %.0f tok/s", done, total, done / (seconds() - since));
 }
 
-/* Does this token end the turn? */
+/* The runner's half of stopping: the tokens at which generation ends. Whether the model ever says one
+ * is up to its weights, and that is all that base and chat differ in. */
 static bool is_stop(const Session *s, int id) {
     const Header *h = s->model->file.header;
     if (s->chat) return id == (int)h->im_end || id == (int)h->endoftext;
@@ -1259,7 +1266,7 @@ static void score(Session *s) {
         die(1, "the prompt is %d tokens, the context has room for %d: -c: raise it, or shorten the prompt", n, s->run.context);
     print_row(&s->output, 1, ids[0], NAN, NAN, NAN);
     for (int begin = 0; begin < n && !interrupted; begin = s->run.position) {
-        int size = min_int(LANES, n - begin);
+        int size = min_int(LANES, n - begin);                       // few at a time: the table appears as it is computed
         const float *logits = forward(&s->run, ids + begin, size, size);
         if (s->logits) write_bytes(s->logits, logits, (size_t)size * vocab_size * sizeof *logits);
         for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab_size) {
@@ -1360,7 +1367,7 @@ static void write_quantized(void *argument, const Matrix *m) {
         for (int begin = 0; begin < m->cols; begin += GROUP, scale++) {
             int size = min_int(GROUP, m->cols - begin);
             *scale = group_scale(row + begin, size, INT8_MAX);
-            for (int i = begin; i < begin + size; i++) w[i] = (int8_t)to_whole(row[i], *scale, INT8_MAX);
+            for (int i = begin; i < begin + size; i++) w[i] = (int8_t)quantize_value(row[i], *scale, INT8_MAX);
         }
         write_bytes(file, data, row_size);
     }

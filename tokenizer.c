@@ -585,7 +585,8 @@ static void encode_plain(const Tokenizer *t, Scratch *scratch, const unsigned ch
 
 /* The longest added token that s[n] begins with, or -1. */
 static int match_added(const Tokenizer *t, const unsigned char *s, size_t n) {
-    for (uint32_t i = 0; t->begins_added[s[0]] && i < t->n_added; i++) {
+    if (!t->begins_added[s[0]]) return -1;
+    for (uint32_t i = 0; i < t->n_added; i++) {
         size_t size;
         const unsigned char *bytes = token_bytes(t, (int)t->added[i], &size);
         if (size <= n && memcmp(bytes, s, size) == 0) return (int)t->added[i];
