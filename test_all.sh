@@ -69,6 +69,14 @@ for kind in cc sanitizers; do
     run test_qwen python3 tests/test_qwen.py "$folder/$kind-qwen"
     run test_bounds python3 tests/test_bounds.py "$folder/$kind-qwen"
 done
+if ! command -v valgrind >/dev/null; then
+    say "skip valgrind: not installed"
+elif cc -O1 -g qwen.c -o "$folder/plain-qwen" -lm -pthread 2>"$folder/log" &&
+    python3 export.py tiny/chat "$folder/chat.bin" 2>>"$folder/log" &&
+    valgrind -q --error-exitcode=9 "$folder/plain-qwen" "$folder/chat.bin" -t 2 -p "What colour is an apple?" -n 8 --seed 1 >"$folder/output" 2>>"$folder/log"
+then say "ok   valgrind: nothing is read that was not written"
+else say "FAIL valgrind: $(tail -n 1 "$folder/log")"
+fi
 run test_malformed python3 tests/test_malformed.py "$folder/cc-qwen" "$folder/cc-tokenizer"
 run test_readme python3 tests/test_readme.py "$folder/cc-qwen" "$folder/cc-tokenizer"
 run portability tests/portability.sh
