@@ -482,12 +482,13 @@ static void multiply_tiles(void *argument, int item, int thread) {
 /* packed[item][cols][LANES] = LANES of the tokens x[n][cols] side by side, zeros for those past the last. */
 static void pack_tile(void *argument, int item, int thread) {
     const Product *p = argument;
-    int cols = p->w->cols, first = item * LANES, n = min_int(LANES, p->n - first);
-    const float *x = p->x + (size_t)first * cols;
+    int cols = p->w->cols, first = item * LANES;
     float *packed = p->run->packed + (size_t)first * cols;
     (void)thread;
-    for (int k = 0; k < cols; k++, packed += LANES)
-        for (int lane = 0; lane < LANES; lane++) packed[lane] = lane < n ? x[(size_t)lane * cols + k] : 0;
+    for (int lane = 0; lane < LANES; lane++) {
+        const float *x = first + lane < p->n ? p->x + (size_t)(first + lane) * cols : NULL;
+        for (int k = 0; k < cols; k++) packed[(size_t)k * LANES + lane] = x ? x[k] : 0;
+    }
 }
 
 /* x[n][cols] in 16 bits, for dot_int8. */
