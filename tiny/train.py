@@ -31,7 +31,7 @@ CONTEXT = 1024
 SHAPE = dict(hidden_size=128, intermediate_size=304, num_hidden_layers=5, num_attention_heads=4, num_key_value_heads=4)
 
 TEXTS = 60_000                                  # of prose
-BASE_STEPS, CHAT_STEPS = 2000, 2800
+BASE_STEPS, CHAT_STEPS = 2000, 2000
 BATCH = 2048                                    # tokens in a batch
 WINDOWS = [128, 256, 512, 1024]                 # lengths of the pieces cut from the stream, drawn for each batch
 SLIPS = 0.01                                    # how many tokens of the prose are replaced by any other
