@@ -864,10 +864,10 @@ typedef struct {
 
 /* Lets the text go up to `end`. */
 static void release(Output *out, size_t end) {
-    const char *text = out->text.data + out->released;
-    size_t n = end - out->released;
+    size_t begin = out->released, n = end - begin;
     out->released = end;
     if (n == 0 || out->silent) return;
+    const char *text = out->text.data + begin;
     if (out->terminal) print_visible(out->tokenizer, stdout, text, n, FLOWING, INT_MAX);
     else fwrite(text, 1, n, stdout);
     flush_output();
@@ -894,7 +894,8 @@ static const Text *write_output(Output *out, const void *bytes, size_t n) {
         else if (!found && at < sure) sure = at;
     }
     if (found) out->text.n = sure;
-    else if (out->terminal) sure -= utf8_incomplete((const unsigned char *)out->text.data + out->released, sure - out->released);
+    else if (out->terminal && sure > out->released)
+        sure -= utf8_incomplete((const unsigned char *)out->text.data + out->released, sure - out->released);
     release(out, sure);
     return found;
 }
