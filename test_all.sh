@@ -39,11 +39,13 @@ build() {
 for compiler in cc gcc clang; do
     if command -v $compiler >/dev/null; then build $compiler $compiler "$flags"; else say "skip build: $compiler: not installed"; fi
 done
-# shellcheck disable=SC2086
-if echo 'int main(void) { return 0; }' | cc $sanitizers -xc - -o "$folder/probe" 2>/dev/null && "$folder/probe"
-then build sanitizers cc "$sanitizers"
-else say "skip build: sanitizers: cc has none here"
-fi
+sanitizer=                                      # clang's see more than gcc's
+for compiler in clang cc; do
+    # shellcheck disable=SC2086
+    if [ -z "$sanitizer" ] && echo 'int main(void) { return 0; }' | $compiler $sanitizers -xc - -o "$folder/probe" 2>/dev/null &&
+        "$folder/probe"; then sanitizer=$compiler; fi
+done
+if [ -n "$sanitizer" ]; then build sanitizers "$sanitizer" "$sanitizers"; else say "skip build: sanitizers: no compiler here has them"; fi
 if command -v ldd >/dev/null && ldd "$folder/cc-qwen" >"$folder/log" 2>&1; then
     others=$(awk '{ print $1 }' "$folder/log" | grep -vE 'linux-vdso|ld-linux|ld-musl|libc\.|libm\.' | tr '\n' ' ')
     if [ -z "$others" ]; then say "ok   build: only libc and libm"; else say "FAIL build: linked with $others"; fi
