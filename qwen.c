@@ -22,6 +22,7 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -1570,6 +1571,15 @@ static void converse(Session *s) {
     }
 }
 
+/* Those that this process may use (taskset, a container), where the system tells. */
+static int available_processors(void) {
+#ifdef CPU_COUNT
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return max_int(1, CPU_COUNT(&set));
+#endif
+    return max_int(1, (int)sysconf(_SC_NPROCESSORS_ONLN));
+}
+
 int main(int argc, char **argv) {
     program = "qwen";
     signal(SIGPIPE, SIG_IGN);               // a closed pipe is an error like others, for flush_output
@@ -1577,7 +1587,7 @@ int main(int argc, char **argv) {
     if (o.help) { fputs(usage, stdout); flush_output(); return 0; }
     check_options(&o);
     if (o.seed == UNSET) o.seed = (uint64_t)time(NULL);
-    if (o.threads == UNSET) o.threads = (uint64_t)max_int(1, (int)sysconf(_SC_NPROCESSORS_ONLN));
+    if (o.threads == UNSET) o.threads = (uint64_t)available_processors();
     if (o.compare) {
         if (!o.mode) o.mode = "chat";
         if (isnan(o.penalty)) o.penalty = 1;

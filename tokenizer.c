@@ -14,7 +14,7 @@
  *
  * README.md describes the file byte by byte.
  */
-#define _DEFAULT_SOURCE                     // qwen.c needs mmap's MAP_ANONYMOUS and MAP_NORESERVE
+#define _GNU_SOURCE                         // qwen.c needs mmap's MAP_ANONYMOUS and MAP_NORESERVE, and sched_getaffinity
 #define _DARWIN_C_SOURCE
 #include <errno.h>
 #include <fcntl.h>
