@@ -1046,15 +1046,21 @@ static double checked_sum(const Session *s, const float *logits) {
     return sum;
 }
 
+/* Nothing is dropped to make it fit. */
+static void check_room(const Session *s) {
+    bool later = s->run.position > 0;
+    if (s->history.n > (size_t)s->run.context)
+        die(1, "the %s is %zu tokens, the context has room for %d: -c: raise it, or %s", later ? "conversation" : "prompt",
+            s->history.n, s->run.context, later ? "begin a new one" : "shorten the prompt");
+}
+
 /* Reads the part of the history that the cache does not have. Returns the logits after its last
  * token, or NULL if interrupted. */
 static const float *read_history(Session *s) {
     Run *run = &s->run;
     const float *logits = NULL;
     double start = seconds();
-    if (s->history.n > (size_t)run->context)
-        die(1, "the %s is %zu tokens, the context has room for %d: -c: raise it, or %s", run->position ? "conversation" : "prompt",
-            s->history.n, run->context, run->position ? "begin a new one" : "shorten the prompt");
+    check_room(s);
     int begin = run->position, end = (int)s->history.n;
     while (run->position < end && !interrupted) {
         int n = min_int(BATCH, end - run->position);
@@ -1265,8 +1271,7 @@ static void score(Session *s) {
     const int *ids = s->history.id;
     int n = (int)s->history.n, vocab_size = s->model->vocab_size;
     double sum = 0;
-    if (n > s->run.context)
-        die(1, "the prompt is %d tokens, the context has room for %d: -c: raise it, or shorten the prompt", n, s->run.context);
+    check_room(s);
     print_row(&s->output, 1, ids[0], NAN, NAN, NAN);
     for (int begin = 0; begin < n && !interrupted; begin = s->run.position) {
         int size = min_int(LANES, n - begin);                       // few at a time: the table appears as it is computed
