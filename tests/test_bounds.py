@@ -32,7 +32,7 @@ COMMANDS = [TURN, [*TURN, "--watch"], ["-p", "hello", "--score"], ["--info"], ["
 
 def run(*args: str, data: bytes = b"", stdout: Any = subprocess.PIPE, prepare: Optional[Callable[[], Any]] = None, **more: Any) -> Tuple[int, bytes, str]:
     """(exit status, standard output, standard error) of the program; `prepare` runs in its process before it."""
-    done = subprocess.run([QWEN, *args], input=data, stdout=stdout, stderr=subprocess.PIPE, timeout=60, preexec_fn=prepare, **more)
+    done = subprocess.run([QWEN, *args], input=data, stdout=stdout, stderr=subprocess.PIPE, timeout=600, preexec_fn=prepare, **more)
     return done.returncode, done.stdout or b"", done.stderr.decode("utf-8", "replace")
 
 

@@ -38,7 +38,7 @@ from make_checkpoint import encode, make_checkpoint, synthetic_tokenizer  # noqa
 export.unicode_tables = functools.lru_cache(None)(export.unicode_tables)    # half a second that each export would take
 QWEN = ""
 SCRATCH = ""                                            # a directory of this run's own
-PATIENCE = 120                                          # seconds, until a program counts as hung
+PATIENCE = 600                                          # seconds, until a program counts as hung
 STARTED: List["subprocess.Popen[bytes]"] = []          # programs that are killed at the end if a failed test left them
 os.environ.setdefault("ASAN_OPTIONS", "detect_leaks=0")     # of a sanitizer build: what is in use until the end is no leak
 
