@@ -172,7 +172,7 @@ def read_config(config: Settings) -> Config:
     return c
 
 
-def read_generation(directory: str, config: Settings, vocab_size: int) -> Tuple[List[int], Tuple[Any, ...]]:
+def read_generation(directory: str, config: Settings, vocab_size: int) -> Tuple[List[int], Tuple[Any, ...], int]:
     """Returns (eos ids, (do_sample, temperature, top_k, top_p, repetition_penalty)): generation_config.json,
     completed by config.json and by the defaults of `transformers`."""
     generation = read_json(os.path.join(directory, "generation_config.json"), optional=True)
@@ -183,7 +183,8 @@ def read_generation(directory: str, config: Settings, vocab_size: int) -> Tuple[
         source.refuse("eos_token_id", f"it should be one to eight ids below vocab_size {vocab_size}")
     return eos, (generation.get("do_sample", bool, False), generation.get("temperature", float, 1.0),
                  generation.get("top_k", int, 50), generation.get("top_p", float, 1.0, 0, 1),
-                 generation.get("repetition_penalty", float, 1.0, 1e-6))
+                 generation.get("min_p", float, 0.0, 0, 1),
+                 generation.get("repetition_penalty", float, 1.0, 1e-6)), generation.get("max_new_tokens", int, 0)
 
 
 def read_chat_template(directory: str) -> Optional[str]:
@@ -281,7 +282,7 @@ def read_tokens(tokenizer: Settings, model: Settings, vocab_size: int) -> Tuple[
     for entry in tokenizer.get("added_tokens", list):
         token = Settings(f"{tokenizer.path}, added_tokens", entry if type(entry) is dict else {})
         text, i = token.get("content", str), token.get("id", int, None, 0, vocab_size - 1)
-        if any(token.get(flag, bool, False) for flag in ("single_word", "lstrip", "rstrip", "normalized")):
+        if any(token.get(flag, bool, False) for flag in ("single_word", "lstrip", "rstrip")):
             refuse(f"the added token {brief.repr(text)} has one of single_word, lstrip, rstrip, normalized")
         if not text or text in added or vocab.get(text, i) != i or i in tokens and text not in vocab:
             refuse(f"the added token {brief.repr(text)} with id {i} is empty or contradicts another token")
@@ -362,7 +363,9 @@ def tokenizer_section(tokenizer: Settings, vocab_size: int) -> Tuple[bytes, Dict
     starts = [0]
     for text in texts:
         starts.append(starts[-1] + len(text))
-    longest_first = sorted(added.values(), key=lambda i: (-len(tokens[i]), i))
+    flags = {entry["id"]: bool(entry.get("special")) << 31 | bool(entry.get("normalized")) << 30
+             for entry in tokenizer.values["added_tokens"]}
+    longest_first = [i | flags[i] for i in sorted(added.values(), key=lambda i: (-len(tokens[i]), i))]
     byte_ids = {byte: model.values["vocab"][chr(c)] for c, byte in byte_alphabet().items()}
     merges = merge_table(model)
     block, chars, decompositions, compositions = unicode_tables()
@@ -553,6 +556,13 @@ def write_behind(out: Any, pieces: Iterator[bytes], total: int) -> None:
 
 # -- The file ------------------------------------------------------------------------------------------------
 
+def tokenizer_eos(directory: str, added: Dict[str, int]) -> int:
+    config = read_json(os.path.join(directory, "tokenizer_config.json"), optional=True)
+    token = config.values.get("eos_token")
+    token = token.get("content") if type(token) is dict else token
+    return added.get(token, 0xFFFFFFFF) if type(token) is str else 0xFFFFFFFF
+
+
 def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
     """Writes the checkpoint in `directory` to `out_path`. `kind`, "base" or "chat", overrides what the checkpoint
     says of itself. Raises Refusal or OSError, and then the unfinished file is `temporary`."""
@@ -561,7 +571,7 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
         raise Refusal("not a regular file", out_path, "give the name of a file to write")
     config = read_json(os.path.join(directory, "config.json"))
     c = read_config(config)
-    eos, generation = read_generation(directory, config, c.vocab_size)
+    eos, generation, max_new_tokens = read_generation(directory, config, c.vocab_size)
     tensors = choose_tensors(c, directory)
     own = {t.path for t in tensors} | {os.path.join(directory, name) for name in SETTINGS}
     if os.path.exists(out_path) and any(os.path.exists(path) and os.path.samefile(path, out_path) for path in own):
@@ -575,14 +585,15 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
     kind = kind or ("chat" if added["<|im_end|>"] in eos else "base")
     name = os.path.basename(os.path.abspath(directory))
     padding = bytes(-len(section) % ALIGN)
-    weights_offset = 1024 + len(section + padding)
+    weights_offset = 1152 + len(section + padding)
     file_size = weights_offset
     for tensor in tensors:
         file_size += -file_size % ALIGN + math.prod(tensor.shape) * (2 if len(tensor.shape) == 2 else 4)
     header = struct.pack(
-        "<8sII5QII8IIfd6I8IIfIffI64s768s", b"qwen.c\n\0", 1, 1024,
-        file_size, 1024, len(section), weights_offset, file_size - weights_offset, 0, 0, *c,
-        kind == "chat", chatml, *(added[text] for text in SPECIAL), len(eos), *(eos + [0] * 8)[:8], *generation,
+        "<8sII5QII8IIfdIIIIIIIIIIIIfIfffI32II64s768s4x", b"qwen.c\n\0", 2, 1152,
+        file_size, 1152, len(section), weights_offset, file_size - weights_offset, 0, 0, *c, 1, 0,
+        kind == "chat", chatml, 1, 0, *(added[text] for text in SPECIAL), tokenizer_eos(directory, added),
+        max_new_tokens, *generation, len(eos), *(eos + [0] * 32)[:32],
         len(system), name.encode("utf-8", "replace")[:63].decode("utf-8", "ignore").encode(), system)
 
     temporary = out_path + ".tmp"
