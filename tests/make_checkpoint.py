@@ -249,7 +249,7 @@ def write_safetensors(path: str, tensors: List[Tuple[str, List[int], float, floa
 
 
 def patch_tensors(directory: str, change: Callable[[str, List[int], bytearray], None]) -> None:
-    """Calls change(name, shape, data) for each tensor of model.safetensors, stores the data again."""
+    """Calls change(name, shape, data) for each tensor of model.safetensors and stores it again."""
     with open(os.path.join(directory, "model.safetensors"), "r+b") as file:
         size, = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(size))
@@ -353,7 +353,7 @@ def make_checkpoint(directory: str, dim: int = 64, layers: int = 2, heads: int =
         write_safetensors(os.path.join(directory, "model.safetensors"), tensors, numbers)
         return
     weight_map, total = {}, 0
-    for i in range(shards):             # cut by count, so that layers straddle shards as in real ones
+    for i in range(shards):         # cut by count, so that layers straddle shards as real ones do
         part = tensors[len(tensors) * i // shards:len(tensors) * (i + 1) // shards]
         name = f"model-{i + 1:05}-of-{shards:05}.safetensors"
         total += write_safetensors(os.path.join(directory, name), part, numbers)

@@ -1,9 +1,9 @@
-"""Writes tests/qwen_golden.json: logits and sampling distributions that `transformers` gives in float32.
+"""Writes tests/qwen_golden.json: what `transformers` makes of the models of models.py in float32.
 
     python3 tests/qwen_golden.py
 
-The models are those of test_qwen.py (random weights, the same for a seed), the logits a part of them. Needs torch and
-transformers; no part of test_all.sh.
+A part of the logits, greedy texts, distributions after its logits processors, and the ids of chats
+by the chat templates. Needs torch, transformers and jinja2; no part of test_all.sh.
 """
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from typing import Any, Dict, List
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 sys.dont_write_bytecode = True
+import models                                           # noqa: E402
 import torch                                            # noqa: E402
 import transformers                                     # noqa: E402
-import test_qwen                                        # noqa: E402
 from make_checkpoint import make_checkpoint             # noqa: E402
 
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "qwen_golden.json")
-SURE = 0.01                             # by so much the best logit leads at every step of a greedy text
+SURE = 0.01                 # by so much the best logit leads at every step of a greedy text
 
 
 def load(directory: str) -> Any:
     """The model in float32, its matrices rounded to bf16 as export.py rounds them."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, attn_implementation="eager")
     for parameter in model.parameters():
         if parameter.dim() == 2:
             parameter.data = parameter.data.to(torch.bfloat16).float()
@@ -41,7 +42,7 @@ def logits_of(model: Any, ids: List[int]) -> torch.Tensor:
 def greedy(model: Any, ids: List[int]) -> List[int]:
     """The most likely continuation, as far as it is beyond doubt."""
     new: List[int] = []
-    for _ in range(test_qwen.N_GREEDY):
+    for _ in range(models.N_GREEDY):
         best = torch.topk(logits_of(model, ids + new)[-1], 2)
         if best.values[0] - best.values[1] < SURE:
             break
@@ -54,18 +55,21 @@ def golden_logits(name: str, shape: Dict[str, Any]) -> Dict[str, Any]:
         make_checkpoint(directory, **shape)
         model = load(directory)
     prompts = []
-    for length in test_qwen.prompt_lengths(name):
-        ids = test_qwen.random_ids(name, length, model.config.vocab_size)
+    columns = models.sampled_columns(model.config.vocab_size)
+    for length in models.prompt_lengths(name):
+        ids = models.random_ids(name, length, model.config.vocab_size)
         logits = logits_of(model, ids)
-        columns = test_qwen.sampled_columns(model.config.vocab_size)
-        rows = [[round(float(x), 5) for x in logits[at, columns]] + [int(logits[at].argmax())] for at in test_qwen.sampled_positions(length)]
-        prompts.append({"length": length, "rows": rows, "greedy": greedy(model, ids) if length < 100 else []})
-    assert max(len(p["greedy"]) for p in prompts) == test_qwen.N_GREEDY, f"{name}: no greedy text is sure: take another seed"
+        rows = [[round(float(x), 5) for x in logits[at, columns]] + [int(logits[at].argmax())]
+                for at in models.sampled_positions(length)]
+        text = greedy(model, ids) if length < 100 else []
+        prompts.append({"length": length, "rows": rows, "greedy": text})
+    assert max(len(p["greedy"]) for p in prompts) == models.N_GREEDY, \
+        f"{name}: no greedy text is sure: take another seed"
     return {"std": round(float(logits.std()), 3), "prompts": prompts}
 
 
-def golden_distribution(case: test_qwen.Case) -> List[float]:
-    """Probabilities after `transformers`' logits processors, in the order in which generate() applies them."""
+def golden_distribution(case: models.Case) -> List[float]:
+    """Probabilities after the logits processors, in the order in which generate() applies them."""
     processors: List[Any] = []
     if case.penalty != 1:
         processors.append(transformers.RepetitionPenaltyLogitsProcessor(case.penalty))
@@ -75,24 +79,43 @@ def golden_distribution(case: test_qwen.Case) -> List[float]:
         processors.append(transformers.TopKLogitsWarper(case.top_k))
     if case.top_p < 1:
         processors.append(transformers.TopPLogitsWarper(case.top_p))
+    if case.min_p > 0:
+        processors.append(transformers.MinPLogitsWarper(case.min_p))
     ids = torch.tensor([list(case.prompt.encode())])    # a byte's id is the byte
-    scores = torch.tensor([test_qwen.sampling_logits(case.prompt[-1])])
+    scores = torch.tensor([models.sampling_logits(case.prompt[-1])])
     for processor in processors:
         scores = processor(ids, scores)
     return [float(f"{p:.6g}") for p in torch.softmax(scores[0], -1)]
 
 
+def golden_chat(chat: models.Chat) -> List[List[int]]:
+    """The ids of each turn's prompt, with all before it, by the template."""
+    messages = [{"role": "system", "content": chat.system}] if chat.system is not None else []
+    turns = []
+    with tempfile.TemporaryDirectory() as directory:
+        models.BUILDERS[chat.model](directory)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    for text in models.QUESTIONS:
+        messages.append({"role": "user", "content": text})
+        turns.append(list(tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, enable_thinking=not chat.no_think)["input_ids"]))
+        messages.append({"role": "assistant", "content": chat.answer})
+    return turns
+
+
 def main() -> None:
     golden = {
         "made_with": {"transformers": transformers.__version__, "torch": torch.__version__},
-        "logits": {name: golden_logits(name, shape) for name, shape in test_qwen.SHAPES.items()},
-        "sampling": {name: golden_distribution(case) for name, case in test_qwen.CASES.items()},
+        "logits": {name: golden_logits(name, shape) for name, shape in models.SHAPES.items()},
+        "sampling": {name: golden_distribution(case) for name, case in models.CASES.items()},
+        "chats": {name: golden_chat(chat) for name, chat in models.CHATS.items()},
     }
     with open(OUT, "w", encoding="utf-8") as file:
         json.dump(golden, file, separators=(",", ":"))
         file.write("\n")
     for name, model in golden["logits"].items():
-        print(f"{name}: standard deviation {model['std']}, greedy {[len(p['greedy']) for p in model['prompts']]}")
+        lengths = [len(p["greedy"]) for p in model["prompts"]]
+        print(f"{name}: standard deviation {model['std']}, greedy {lengths}")
     print(f"{OUT}: {os.path.getsize(OUT)} bytes")
 
 
