@@ -1,8 +1,8 @@
-"""A Hugging Face checkpoint directory of Qwen1.5, Qwen2 or Qwen2.5 -> the one .bin file that ./qwen maps.
+"""A Hugging Face checkpoint of Qwen1.5, Qwen2, Qwen2.5 or dense Qwen3 -> one .bin for ./qwen.
 
-Everything the C program needs ends up in it: shape, special ids, generation defaults, default system message,
-the tokenizer with the Unicode tables it uses, the weights; README.md says where each byte lies. Standard library
-only, Python 3.8 or newer. The weights are streamed, so memory does not grow with the model.
+Everything that the C program needs ends up in it: shape, special ids, generation defaults, how
+chats are framed, the tokenizer with its Unicode tables, the weights. tokenizer.c says where each
+byte lies. Standard library only, Python 3.8 or newer. Memory does not grow with the model.
 """
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ import sys
 
 temporary = ""                          # the unfinished file
 complete = False                        # it is whole: too late to interrupt
+fancy = (sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+         and not os.environ.get("NO_COLOR"))    # standard error obeys escape sequences
 
+def show(text: str) -> None:
+    """Writes to standard error. The export counts even if nobody can read this. Where standard
+    error is closed Python sets sys.stderr to None, and descriptor 2 may be any file."""
+    try:
+        if sys.stderr is not None:
+            os.write(2, text.encode("utf-8", "replace"))
+    except OSError:
+        pass
 
 def say(*parts: str) -> None:
-    """One line on standard error, in the place of a progress bar."""
-    erase = "\r\x1b[K" if sys.stderr.isatty() else ""
+    """Shows one line, in the place of a progress bar. Names in it may hold control characters."""
     line = "".join(c if c.isprintable() else "?" for c in ": ".join(("export.py",) + parts))
-    print(erase + line, file=sys.stderr, flush=True)
-
+    show(("\r\x1b[K" if fancy else "") + line + "\n")
 
 def remove_temporary() -> None:
     try:
@@ -27,59 +35,62 @@ def remove_temporary() -> None:
     except OSError:
         pass
 
-
 def interrupted(number: int, frame: object) -> None:
-    if complete:
-        return
-    remove_temporary()
-    say("interrupted", "nothing was written", "run it again")
-    os._exit(128 + number)
+    if not complete:
+        remove_temporary()
+        say("interrupted", "nothing was written", "run it again")
+        os._exit(128 + number)
 
-
-if __name__ == "__main__":              # this early, since Ctrl-C may come while the modules below are loaded
-    signal.signal(signal.SIGINT, interrupted)
-    signal.signal(signal.SIGTERM, interrupted)
+if __name__ == "__main__":              # before the imports below, which take a while
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) != signal.SIG_IGN:      # nohup ignores SIGHUP
+            signal.signal(number, interrupted)
 
 import argparse
+import ast
+import base64
 import errno
 import itertools
 import json
 import math
+import operator
 import re
 import reprlib
+import stat
 import struct
 import time
 import unicodedata
+import warnings
+import zlib
 from collections import Counter, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 
-ALIGN = 64                              # bytes; sections, arrays and tensors start at multiples of it
+ALIGN = 64                              # bytes; sections, arrays, tensors start at multiples of it
 CHUNK = 8 << 20                         # bytes of weights read at a time
-MAX_TENSOR_LIST = 16 << 20              # bytes; the header of a safetensors file (110B: 0.1 MB)
+MAX_JSON = 64 << 20                     # bytes; the real tokenizer.json has 7 to 11 MB
 DTYPE_SIZE = {"BF16": 2, "F16": 2, "F32": 4}
-SETTINGS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
-            "model.safetensors.index.json")
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
-QWEN_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-              r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+NONE = 0xFFFFFFFF
+QWEN_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+              r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 AGAIN = "download it again"
-UNSUPPORTED = "only Qwen1.5, Qwen2 and Qwen2.5 as published are supported"
+COMPLETE = "give a directory with all files of a checkpoint"
+UNSUPPORTED = "only Qwen1.5, Qwen2, Qwen2.5 and dense Qwen3 as published are supported"
+UNQUANTISED = "quantised: take the checkpoint that it was made from"
 
-# The model's shape in the order of the header; where a tensor lies (offset and size in bytes) and what it is.
-Config = namedtuple("Config", "dim hidden_dim n_layers n_heads n_kv_heads head_dim vocab_size max_positions "
-                              "tied rms_eps rope_theta")
+# The model's shape in the order of the header; where a tensor lies (bytes) and what it is.
+Config = namedtuple("Config", "dim hidden_dim n_layers n_heads n_kv_heads head_dim vocab_size "
+                              "max_positions tied rms_eps rope_theta qkv_bias qk_norm")
 Tensor = namedtuple("Tensor", "path name dtype shape offset size")
 
-brief = reprlib.Repr()                  # values inside messages: whatever a file holds, a few words
+brief = reprlib.Repr()                  # shortens values of a file inside messages
 brief.maxstring = brief.maxother = 80
-
 
 class Refusal(Exception):
     """Refusal(what is wrong, in which file, what to do)."""
 
-
-# -- JSON ----------------------------------------------------------------------------------------------------
+# -- Files and JSON --------------------------------------------------------------------------------
 
 class Settings:
     """A JSON object that knows its file, so that every refusal names it."""
@@ -90,16 +101,16 @@ class Settings:
     def refuse(self, name: str, advice: str = UNSUPPORTED) -> NoReturn:
         raise Refusal(f"{name} is {brief.repr(self.values.get(name))}", self.path, advice)
 
-    def get(self, name: str, kind: type, default: Any = None, low: float = 0, high: float = 1e6) -> Any:
-        """The field `name`, of the type `kind`; a number must lie within low..high. null counts as missing, and a
-        missing field without a default is refused."""
+    def get(self, name: str, kind: type, default: Any = None, low: float = 0,
+            high: float = 1e6) -> Any:
+        """Returns the field `name`. It must be of the type `kind`, a number within low..high. null
+        counts as missing; a missing field without a default is refused."""
         value = self.values.get(name)
+        value = default if value is None else value
         if value is None:
-            if default is None:
-                raise Refusal(f"{name} is missing", self.path, AGAIN)
-            return default
+            raise Refusal(f"{name} is missing", self.path, COMPLETE)
         if kind is float and type(value) is int:
-            value = float(min(value, 1 << 64))
+            value = float(max(-1 << 64, min(value, 1 << 64)))
         if type(value) is not kind:
             self.refuse(name, f"it should be of type {kind.__name__}")
         if kind in (int, float) and not low <= value <= high:
@@ -109,9 +120,35 @@ class Settings:
     def inside(self, name: str) -> Settings:
         return Settings(f"{self.path}, {name}", self.get(name, dict))
 
+def open_input(path: str) -> Any:
+    """Opens a file to read. Refuses what git and the Hub's cache leave in the place of a file, and
+    devices and pipes, which may have no end."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(
+        name, flags | getattr(os, "O_NONBLOCK", 0)))        # opening a pipe would wait for a writer
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        raise Refusal("not a regular file", path, COMPLETE)
+    start = file.read(200)
+    file.seek(0)
+    if start.startswith(b"version https://git-lfs"):
+        raise Refusal("a Git LFS pointer instead of the file", path,
+                      "run `git lfs pull` in its directory")
+    if re.fullmatch(rb"(\.\./)+[\w./-]+\s*", start):
+        raise Refusal("the text of a link instead of the file", path,
+                      "copy the checkpoint together with what its links lead to")
+    return file
 
-def parse_json(data: bytes, path: str) -> Settings:
-    """`data`, the contents of `path`, as a JSON object in which no name stands twice."""
+def read_text(path: str) -> str:
+    with open_input(path) as file:
+        data = file.read(MAX_JSON + 1)
+    if len(data) > MAX_JSON:
+        raise Refusal("larger than 64 MB", path, COMPLETE)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Refusal("no JSON or text in UTF-8", path, "save it as UTF-8") from None
+
+def parse_json(text: str, path: str) -> Settings:
+    """Reads `text`, the contents of `path`, as a JSON object in which no name stands twice."""
     def unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
         values = dict(pairs)
         if len(values) != len(pairs):
@@ -119,157 +156,306 @@ def parse_json(data: bytes, path: str) -> Settings:
             raise ValueError(f"{brief.repr(name)} stands there twice")
         return values
 
-    if data.startswith(b"version https://git-lfs"):
-        raise Refusal("a Git LFS pointer instead of the file", path, "run `git lfs pull` in its directory")
-    try:
-        values = json.loads(data.decode("utf-8"), object_pairs_hook=unique)
+    try:                                # 40 digits are as far out of range as 4,000
+        values = json.loads(text, object_pairs_hook=unique, parse_int=lambda n: int(n[:40]))
+        if type(values) is not dict:
+            raise ValueError("not a JSON object")
     except (ValueError, RecursionError) as error:
-        raise Refusal(f"broken JSON, {error}", path, AGAIN) from None
-    if type(values) is not dict:
-        raise Refusal("not a JSON object", path, AGAIN)
+        raise Refusal(f"broken JSON, {error}", path, "mend it there, or " + AGAIN) from None
     return Settings(path, values)
 
-
-def read_json(path: str, optional: bool = False) -> Settings:
-    if optional and not os.path.lexists(path):      # a link that leads nowhere is not the same as no file
+def read_json(directory: str, name: str, optional: bool = False) -> Settings:
+    path = os.path.join(directory, name)
+    if optional and not os.path.lexists(path):      # a link that leads nowhere is an error
         return Settings(path, {})
-    with open(path, "rb") as file:
-        return parse_json(file.read(), path)
+    return parse_json(read_text(path), path)
 
-
-# -- config.json, generation_config.json, the chat template --------------------------------------------------
+# -- config.json, generation_config.json -----------------------------------------------------------
 
 def read_config(config: Settings) -> Config:
-    """The shape from config.json. Refuses every setting that would have ./qwen compute something else."""
-    if config.values.get("architectures") != ["Qwen2ForCausalLM"]:
+    """Returns the shape from config.json. Refuses a setting that would change a logit in a way
+    that ./qwen does not compute, and accepts one that changes none."""
+    known, values = (["Qwen2ForCausalLM"], ["Qwen3ForCausalLM"]), config.values
+    if values.get("architectures") not in known:
         config.refuse("architectures")
-    for name, usual in (("quantization_config", None), ("rope_scaling", None), ("use_sliding_window", False),
-                        ("hidden_act", "silu"), ("attention_bias", True)):
-        if config.values.get(name) not in (None, usual):
-            config.refuse(name, f"only {usual} is supported")
-    if any(kind != "full_attention" for kind in config.get("layer_types", list, [])):
-        config.refuse("layer_types", "only full_attention is supported")
-    rope = config                       # the older spelling: rope_theta beside the other fields
-    if config.values.get("rope_parameters") is not None:
-        rope = config.inside("rope_parameters")
-        for name, value in rope.values.items():
-            if name != "rope_theta" and value not in (None, "default", 1.0):
-                rope.refuse(name, "only rope_type default is supported")
+    qwen3 = values["architectures"] == known[1]
+    rope_name = "rope_scaling" if values.get("rope_scaling") else "rope_parameters"
+    rope = config.inside(rope_name) if values.get(rope_name) is not None else config
+    scaling = rope.values.get("rope_type", rope.values.get("type"))
+    scaled = rope is not config and (
+        scaling not in (None, "default") and (scaling, rope.values.get("factor")) != ("linear", 1)
+        or rope.values.get("partial_rotary_factor") not in (None, 1))
+    for name, wrong, advice in (
+            ("quantization_config", values.get("quantization_config"), UNQUANTISED),
+            ("quantization", values.get("quantization"), UNQUANTISED),
+            ("hidden_act", values.get("hidden_act", "silu") not in ("silu", "swish"),
+             "only silu is supported"),
+            ("attention_bias", config.get("attention_bias", bool, False) and qwen3,
+             "Qwen3 is supported without biases"),
+            (rope_name, scaled, "it changes the logits of short texts, too: remove it from a copy "
+             "of config.json to run the model as it was before")):
+        if wrong:
+            config.refuse(name, advice)
 
     def size(name: str, most: int, default: Optional[int] = None) -> int:
         return config.get(name, int, default, 1, most)
 
     dim, n_heads = size("hidden_size", 1 << 20), size("num_attention_heads", 1 << 12)
+    own_head_dim = values.get("head_dim") is not None or qwen3 and "head_dim" not in values
     c = Config(dim, size("intermediate_size", 1 << 20), size("num_hidden_layers", 1 << 12), n_heads,
-               size("num_key_value_heads", n_heads, n_heads), size("head_dim", 1 << 12, dim // n_heads),
+               size("num_key_value_heads", n_heads, n_heads),
+               size("head_dim", 1 << 12, 128 if own_head_dim else dim // n_heads or 1),
                size("vocab_size", 1 << 24), size("max_position_embeddings", 1 << 24),
-               config.get("tie_word_embeddings", bool, False), config.get("rms_norm_eps", float, None, 1e-30, 0.1),
-               rope.get("rope_theta", float, None, 1.0, 1e15))
-    if config.values.get("head_dim") is None and dim % n_heads or c.head_dim % 2 or not c.head_dim:
-        config.refuse("hidden_size", f"it should be num_attention_heads {n_heads} times an even head_dim")
+               config.get("tie_word_embeddings", bool, False),
+               config.get("rms_norm_eps", float, None, 1e-30, 0.1),
+               (config if rope.values.get("rope_theta") is None else rope).get(
+                   "rope_theta", float, None, 1.0, 1e15), not qwen3, qwen3)
+    if c.head_dim % 2 or not own_head_dim and dim % n_heads:
+        config.refuse("head_dim" if own_head_dim else "hidden_size",
+                      f"it should be num_attention_heads {n_heads} times an even head_dim")
     if n_heads % c.n_kv_heads:
         config.refuse("num_key_value_heads", f"it should divide num_attention_heads {n_heads}")
+
+    window = config.get("use_sliding_window", bool, False) and values.get("sliding_window")
+    layers = config.get("layer_types", list, [])
+    if not layers and window and config.get("max_window_layers", int, 28) < c.n_layers:
+        layers = ["sliding_attention"]
+    wide = type(window) is int and window >= c.max_positions
+    if any(layer != "full_attention" and not (wide and layer == "sliding_attention")
+           for layer in layers):
+        config.refuse("layer_types" if values.get("layer_types") else "use_sliding_window",
+                      "only full attention is supported")
     return c
 
+# What `transformers` applies and ./qwen does not, with the value that has no effect. None, false
+# and an empty list have none either.
+UNAPPLIED = {"max_length": 20, **dict.fromkeys((
+    "bad_words_ids begin_suppress_tokens constraints dola_layers exponential_decay_length_penalty "
+    "force_words_ids forced_bos_token_id forced_decoder_ids forced_eos_token_id max_time "
+    "sequence_bias stop_strings suppress_tokens top_h watermarking_config").split()),
+    **dict.fromkeys("diversity_penalty encoder_no_repeat_ngram_size epsilon_cutoff eta_cutoff "
+                    "min_length min_new_tokens no_repeat_ngram_size penalty_alpha".split(), 0),
+    **dict.fromkeys("encoder_repetition_penalty guidance_scale num_beam_groups num_beams "
+                    "num_return_sequences typical_p".split(), 1)}
 
-def read_generation(directory: str, config: Settings, vocab_size: int) -> Tuple[List[int], Tuple[Any, ...], int]:
-    """Returns (eos ids, (do_sample, temperature, top_k, top_p, repetition_penalty)): generation_config.json,
-    completed by config.json and by the defaults of `transformers`."""
-    generation = read_json(os.path.join(directory, "generation_config.json"), optional=True)
-    source = config if generation.values.get("eos_token_id") is None else generation
+def read_generation(directory: str, config: Settings,
+                    vocab_size: int) -> Tuple[List[int], Tuple[Any, ...]]:
+    """Returns (eos ids, the fields of the header from max_new_tokens to repetition_penalty): of
+    generation_config.json, completed by the defaults of `transformers`."""
+    generation = read_json(directory, "generation_config.json", optional=True)
+    source = generation if os.path.lexists(generation.path) else config
     eos = source.values.get("eos_token_id")
-    eos = eos if type(eos) is list else [eos]
-    if not 1 <= len(eos) <= 8 or not all(type(i) is int and 0 <= i < vocab_size for i in eos):
-        source.refuse("eos_token_id", f"it should be one to eight ids below vocab_size {vocab_size}")
-    return eos, (generation.get("do_sample", bool, False), generation.get("temperature", float, 1.0),
-                 generation.get("top_k", int, 50), generation.get("top_p", float, 1.0, 0, 1),
-                 generation.get("min_p", float, 0.0, 0, 1),
-                 generation.get("repetition_penalty", float, 1.0, 1e-6)), generation.get("max_new_tokens", int, 0)
+    listed = eos if type(eos) is list else [eos] * (eos is not None)
+    if any(type(i) is not int for i in listed):
+        source.refuse("eos_token_id", "it should be an id or a list of ids")
+    kept = [i for i in dict.fromkeys(listed) if 0 <= i < vocab_size][:32]
+    if not kept or set(kept) != set(listed):
+        say(f"note: eos_token_id is {brief.repr(eos)}, {len(kept)} of them kept"
+            + ("" if kept else ", nothing ends a generation in base mode"), source.path)
+    ignored = [name for name, neutral in UNAPPLIED.items() if not (
+        generation.values.get(name) in (None, [], {}, neutral) or generation.values[name] is False)]
+    if ignored:
+        say(f"note: ./qwen does not apply {', '.join(ignored)}", generation.path)
+    return kept, (
+        generation.get("max_new_tokens", int, 0), generation.get("do_sample", bool, False),
+        generation.get("temperature", float, 1.0),
+        max(0, generation.get("top_k", int, 50, -1, 1 << 30)),
+        generation.get("top_p", float, 1.0, 0, 1), generation.get("min_p", float, 0.0, 0, 1),
+        generation.get("repetition_penalty", float, 1.0, 1e-6))
 
+def read_tokenizer_eos(config: Settings, added: Dict[str, int], eos: List[int], kind: str) -> int:
+    """Returns the id of tokenizer_config.json's eos_token, or NONE."""
+    token = config.values.get("eos_token")
+    token = token.get("content") if type(token) is dict else token
+    i = added.get(token, NONE) if type(token) is str else NONE
+    if i not in eos + [NONE] and not (kind == "chat" and token in SPECIAL):
+        settle = "-m chat or --kind chat stops" if token in SPECIAL else f"--stop '{token}' stops"
+        say(f"note: eos_token {token} is not among eos_token_id: {settle} there", config.path)
+    return i
 
-def read_chat_template(directory: str) -> Optional[str]:
-    """The Jinja source: chat_template.jinja, or else the field of tokenizer_config.json, a text or a list of named
-    ones. None if there is neither."""
-    path = os.path.join(directory, "chat_template.jinja")
+# -- The chat template -----------------------------------------------------------------------------
+
+STRING = r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')"""
+TAG = re.compile(r"(?s)\{%[-+]?((?:" + STRING + r"|[^'\"])*?)[-+]?%\}"
+                 r"|\{\{-?((?:" + STRING + r"|[^'\"])*?)-?\}\}|(.+?)(?=\{[%{]|\Z)")
+OPENINGS = "", "<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n"
+QUESTION = " Q\n"
+# What a template finds in a conversation of one question; fields are written with a point.
+FOUND = {"messages": [0], "messages[0].role": "user", "messages[0].content": QUESTION,
+         "add_generation_prompt": True, "loop.first": True, "loop.last": True, "loop.index0": 0,
+         "loop.index": 1, "loop.length": 1, "true": True, "false": False, "none": ""}
+UNKNOWN = object()                      # the value of an expression that is not understood
+OPERATORS = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mod: operator.mod, ast.Eq: operator.eq,
+    ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.Gt: operator.gt, ast.LtE: operator.le,
+    ast.GtE: operator.ge, ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b}
+TESTS = {"defined": lambda x: x != "", "none": lambda x: x == "", "string": lambda x: x != "",
+         "true": lambda x: x is True, "false": lambda x: x is False}
+
+def evaluate(text: str, names: Dict[str, Any]) -> Any:
+    """Returns the value of an expression in a template, or UNKNOWN. A name that is not set is "".
+    The grammar is nearly Python's: a filter `|` binds like its `**`."""
+    def decode(match: Any) -> str:
+        if match[0][0] not in "'\"":
+            return {"|": "**", "~": "+"}[match[0]]
+        return repr(match[0][1:-1].encode("ascii", "backslashreplace").decode("unicode-escape"))
+
+    def value(node: Any) -> Any:
+        name = re.sub(r"\['(\w+)'\]", r".\1", ast.get_source_segment(text, node) or "")
+        if name in names or isinstance(node, ast.Name):
+            return names.get(name, "")
+        if isinstance(node, ast.Constant):
+            return node.value
+        if isinstance(node, ast.List):
+            return [value(item) for item in node.elts]
+        if isinstance(node, ast.BoolOp):
+            parts, settles = [value(part) for part in node.values], isinstance(node.op, ast.Or)
+            settled = [p for p in parts if p is not UNKNOWN and bool(p) == settles]
+            return settled[0] if settled else UNKNOWN if UNKNOWN in parts else parts[-1]
+        if isinstance(node, ast.IfExp) and value(node.test) is not UNKNOWN:
+            return value(node.body if value(node.test) else node.orelse)
+        if isinstance(node, ast.Call) and node.func.attr in ("strip", "lstrip", "rstrip"):
+            return getattr(value(node.func.value), node.func.attr)(*map(value, node.args))
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+            left, name = value(node.left), getattr(node.right, "func", node.right).id
+            if name == "default":
+                return left or value(node.right.args[0])
+            return left.strip() if name == "trim" else len(left) if name == "length" else UNKNOWN
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Is, ast.IsNot)):
+            left, test = value(node.left), TESTS[name.split()[-1].rstrip(")").lower()]
+            return UNKNOWN if left is UNKNOWN else test(left) == isinstance(node.ops[0], ast.Is)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return UNKNOWN if value(node.operand) is UNKNOWN else not value(node.operand)
+        if isinstance(node, (ast.BinOp, ast.Compare)):
+            op, left, right = (node.op, node.left, node.right) if isinstance(node, ast.BinOp) else (
+                node.ops[0], node.left, node.comparators[0])
+            left, right = value(left), value(right)
+            return UNKNOWN if UNKNOWN in (left, right) else OPERATORS[type(op)](left, right)
+        return UNKNOWN
+
+    try:
+        text = "(" + re.sub("(?s)" + STRING + "|[|~]", decode, text).strip() + ")"
+        with warnings.catch_warnings():         # \q in a string is no error
+            warnings.simplefilter("ignore")
+            return value(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return UNKNOWN
+
+def walk(template: str, names: Dict[str, Any]) -> Any:
+    """Returns what a chat template makes of QUESTION, or UNKNOWN. Follows text, values, if and set,
+    and reads the body of a loop once."""
+    for old, new in (                   # white space, as `transformers` sets Jinja
+            (r"\r\n?", "\n"), (r"\n\Z", ""), (r"(?s)\{#([-+]?).*?(-?)#\}", r"{%\1 \2%}"),
+            (r"(?m)^[ \t]+(?=\{%[^+])", ""), (r"%\}\n", "%}"),
+            (r"\s*\{([%{])-", r"{\1"), (r"-([%}])\}\s*", r"\1}")):
+        template = re.sub(old, new, template)
+    out, blocks = "", [(True, True)]    # of each block: whether a branch was taken, whether it runs
+    for tag, shown, text in TAG.findall(template):
+        word, _, rest = tag.strip().partition(" ")
+        runs = [block[1] for block in blocks]
+        live = False if False in runs else UNKNOWN if UNKNOWN in runs else True
+        if word == "for":               # its body runs if there is something to loop over
+            target, _, rest = rest.partition(" in ")
+            names.update({f"{target.strip()}.role": "user", f"{target.strip()}.content": QUESTION})
+            word, rest = "if", "({}) and ({})".format(*(rest + " if true").split(" if ")[:2])
+        if word in ("if", "elif", "else"):
+            taken = word != "if" and blocks.pop()[0]
+            test = word == "else" or evaluate(rest, names)
+            test = test if test is UNKNOWN else bool(test) and taken is not True
+            test = UNKNOWN if test and taken is UNKNOWN else test
+            blocks.append((taken or test, test))
+        elif word in ("endif", "endfor"):
+            blocks.pop()
+        elif word == "set" and live:
+            target, _, rest = rest.partition("=")
+            names[target.strip()] = evaluate(rest, names) if live is True else UNKNOWN
+        elif live and word not in ("", "set", "generation", "endgeneration"):
+            return UNKNOWN
+        elif live and (shown or text):
+            part = evaluate(shown, names) if shown else text
+            if type(part) is not str or live is UNKNOWN and part.strip():
+                return UNKNOWN
+            out += part
+    return out
+
+def read_template(directory: str, config: Settings) -> Tuple[Tuple[int, int, int], bytes]:
+    """Returns (chatml, opening, cuts_reasoning), the default system message: what the chat template
+    in chat_template.jinja, or else in tokenizer_config.json, makes of a question."""
+    path, template = os.path.join(directory, "chat_template.jinja"), config.values.get("chat_template")
     if os.path.lexists(path):
-        with open(path, "rb") as file:
-            return file.read().decode("utf-8", "replace")
-    config = read_json(os.path.join(directory, "tokenizer_config.json"), optional=True)
-    template = config.values.get("chat_template")
-    if type(template) is list:
-        named = [t for t in template if type(t) is dict and t.get("name") == "default"]
-        template = named[0].get("template") if named else template
-    if template is not None and type(template) is not str:
-        config.refuse("chat_template", "it should be a text, or a list with one named default")
-    return template
-
-
-def default_system(template: str) -> str:
-    """The system message that a ChatML template adds by itself, "" if none: what stands between
-    `<|im_start|>system` and `<|im_end|>` within one string literal, or one stretch of text outside of {{ }}, {% %}."""
-    literal = re.search(r"""(?s)(['"])<\|im_start\|>system(?:\n|\\n)((?:(?!\1)[^\\]|\\.)*?)<\|im_end\|>""", template)
-    if literal:                         # its escapes undone as Jinja undoes them
-        return literal[2].encode("ascii", "backslashreplace").decode("unicode-escape", "replace")
-    plain = re.search(r"(?:^|\})\s*<\|im_start\|>system\n([^{}]*?)<\|im_end\|>", template)
-    return plain[1] if plain else ""
-
-
-def read_system(directory: str) -> Tuple[bool, bytes]:
-    """Returns (whether chats are framed as ChatML, the default system message)."""
-    template = read_chat_template(directory)
+        config, template = Settings(path, {}), read_text(path)
+    elif type(template) is list:        # of named ones
+        template = ([t.get("template") for t in template if type(t) is dict
+                     and t.get("name") == "default"] or [template])[0]
     if template is None:
         say("note: no chat template, chats will be ChatML without a default system message", directory)
-        return True, b""
+        return (1, 1, 0), b""
+    if type(template) is not str:
+        config.refuse("chat_template", "it should be a text, or a list with one named default")
+    template = re.sub(r"(?s)\{#.*?#\}", "", template)
     if "<|im_start|>" not in template or "<|im_end|>" not in template:
-        say("note: the chat template is not ChatML, ./qwen will refuse to chat", directory)
-        return False, b""
-    system = default_system(template).encode("utf-8", "replace")
-    if len(system) > 768:
-        raise Refusal(f"the default system message has {len(system)} bytes", directory,
+        say("note: the chat template is not ChatML, ./qwen will refuse to chat", config.path)
+        return (0, 1, 0), b""
+    tokens = {name: value for name, value in config.values.items() if name.endswith("_token")}
+    text = walk(template, {**FOUND, **tokens})
+    text, known = ("", False) if text is UNKNOWN else (text, True)
+    system = re.match(r"(?s)\s*<\|im_start\|>system\n(.*?)<\|im_end\|>", text)
+    system = system[1] if system else ""
+    after = text.rpartition("<|im_end|>")[2][1:]
+    opening = OPENINGS.index(after) if known and after in OPENINGS else 1
+    turns = (f"<|im_start|>system\n{system}<|im_end|>\n" if system else "") + "<|im_start|>user\n"
+    own = [turns + question + "<|im_end|>\n" + OPENINGS[opening] for question in (QUESTION, "Q")]
+    if text != own[0]:
+        say("note: the chat template " + (
+            "is not followed, chats will be ChatML without a default system message" if not known else
+            "trims messages, ./qwen does not" if text == own[1] else
+            f"makes {text!r} of a question, ./qwen {own[0]!r}"), config.path)
+    encoded = system.encode("utf-8", "replace")
+    if len(encoded) > 768:
+        raise Refusal(f"the default system message has {len(encoded)} bytes", config.path,
                       "shorten it to 768 in the chat template")
-    return True, system
+    return (1, opening, bool(re.search(r"""</think>['"]\s*\)""", template))), encoded
 
-
-# -- The tokenizer section -----------------------------------------------------------------------------------
+# -- The tokenizer section -------------------------------------------------------------------------
 
 def byte_alphabet() -> Dict[int, int]:
-    """{code point: byte}: the printable characters by which byte-level BPE writes the 256 bytes, as GPT-2 did."""
+    """{code point: byte}: the printable characters by which byte-level BPE writes the 256 bytes, as
+    GPT-2 did."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {**{byte: byte for byte in printable}, **{256 + i: byte for i, byte in enumerate(others)}}
 
-
 def check_pipeline(tokenizer: Settings, model: Settings) -> None:
     """Refuses a tokenizer.json that does anything but NFC, the Qwen split and byte-level BPE."""
-    split = {"type": "Split", "pattern": {"Regex": QWEN_SPLIT}, "behavior": "Isolated", "invert": False}
+    split = {"type": "Split", "pattern": {"Regex": QWEN_SPLIT}, "behavior": "Isolated",
+             "invert": False}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
-    steps = tokenizer.inside("pre_tokenizer").get("pretokenizers", list, [])
-    steps = [{k: v for k, v in step.items() if k != "trim_offsets"} if type(step) is dict else step for step in steps]
-    if steps != [split, byte_level]:
-        tokenizer.refuse("pre_tokenizer")
-    if tokenizer.inside("normalizer").values != {"type": "NFC"}:
-        tokenizer.refuse("normalizer")
-    if tokenizer.inside("decoder").values.get("type") != "ByteLevel":
-        tokenizer.refuse("decoder")
-    if tokenizer.get("post_processor", dict, {}).get("type", "ByteLevel") != "ByteLevel":
-        tokenizer.refuse("post_processor")
-    if model.values.get("type", "BPE") != "BPE":
-        model.refuse("type")
-    for name in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback",
-                 "ignore_merges"):
-        if model.values.get(name):
+    steps = [{k: v for k, v in step.items() if k != "trim_offsets"} if type(step) is dict else step
+             for step in tokenizer.inside("pre_tokenizer").get("pretokenizers", list, [])]
+    processor, decoder = (tokenizer.get(name, dict, {"type": other}).get("type") for name, other in (
+        ("post_processor", "ByteLevel"), ("decoder", "")))
+    for name, right in (("pre_tokenizer", steps == [split, byte_level]),
+                        ("normalizer", tokenizer.get("normalizer", dict) == {"type": "NFC"}),
+                        ("decoder", decoder == "ByteLevel"),
+                        ("post_processor", processor == "ByteLevel")):
+        if not right:
+            tokenizer.refuse(name)
+    for name in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
+                 "byte_fallback", "ignore_merges", "type"):
+        if model.values.get(name) and model.values[name] != "BPE":
             model.refuse(name)
 
-
-def read_tokens(tokenizer: Settings, model: Settings, vocab_size: int) -> Tuple[Dict[int, bytes], Dict[str, int]]:
-    """Returns ({id: bytes} of all tokens, {text: id} of the added ones)."""
+def read_tokens(tokenizer: Settings, model: Settings, vocab_size: int,
+                may_change: Any) -> Tuple[Dict[int, bytes], Dict[str, int], List[int]]:
+    """Returns ({id: bytes} of all tokens, {text: id} of the added ones, the header's `added`).
+    `may_change` tells of a code point whether NFC may change it."""
     def refuse(what: str) -> NoReturn:
         raise Refusal(what, tokenizer.path, UNSUPPORTED)
 
     vocab, alphabet = model.get("vocab", dict), byte_alphabet()
     for text, i in vocab.items():
         if type(i) is not int or not 0 <= i < vocab_size:
-            refuse(f"vocab gives {brief.repr(text)} the id {brief.repr(i)}, vocab_size is {vocab_size}")
+            refuse(f"vocab gives {brief.repr(text)} the id {brief.repr(i)}, not below {vocab_size}")
     if "" in vocab or not set(map(ord, set().union(*vocab))) <= set(alphabet):
         refuse("vocab has a token that is not made of the byte-level alphabet")
     tokens = {i: text.translate(alphabet).encode("latin-1") for text, i in vocab.items()}
@@ -279,27 +465,31 @@ def read_tokens(tokenizer: Settings, model: Settings, vocab_size: int) -> Tuple[
         refuse("vocab lacks some of the 256 single bytes")
 
     added: Dict[str, int] = {}
+    flags: Dict[int, int] = {}
     for entry in tokenizer.get("added_tokens", list):
         token = Settings(f"{tokenizer.path}, added_tokens", entry if type(entry) is dict else {})
         text, i = token.get("content", str), token.get("id", int, None, 0, vocab_size - 1)
-        if any(token.get(flag, bool, False) for flag in ("single_word", "lstrip", "rstrip")):
-            refuse(f"the added token {brief.repr(text)} has one of single_word, lstrip, rstrip, normalized")
+        normalized = token.get("normalized", bool, False)
+        for flag in ("single_word", "lstrip", "rstrip"):
+            if token.get(flag, bool, False):
+                refuse(f"the added token {brief.repr(text)} has {flag}")
         if not text or text in added or vocab.get(text, i) != i or i in tokens and text not in vocab:
-            refuse(f"the added token {brief.repr(text)} with id {i} is empty or contradicts another token")
-        added[text], tokens[i] = i, text.encode("utf-8", "surrogatepass")
+            refuse(f"the added token {brief.repr(text)} with id {i} is empty or contradicts another")
+        if not text.isprintable() and any(0xD800 <= ord(c) < 0xE000 for c in text) \
+                or normalized and any(map(may_change, map(ord, text))):
+            refuse(f"the added token {brief.repr(text)} is no text in NFC")
+        added[text], tokens[i] = i, text.encode()
+        flags[i] = token.get("special", bool, False) << 31 | normalized << 30
     for text in SPECIAL:
         if text not in added:
             refuse(f"added_tokens lacks {text}")
-    return tokens, added
-
+    return tokens, added, [i | flags[i] for i in sorted(flags, key=lambda i: (-len(tokens[i]), i))]
 
 def merge_table(model: Settings) -> bytes:
-    """The merges as an open-addressing hash table, four u32 a slot: left, right, rank, id of the joined token."""
+    """The merges as a hash table, four u32 a slot: left, right, rank, id of the joined token."""
     vocab, merges = model.values["vocab"], model.get("merges", list)
-    bits = 1
-    while 2 << bits < 3 * len(merges):              # at most two thirds full
-        bits += 1
-    empty = (0, 0, 0, 0xFFFFFFFF)
+    bits = max(1, (3 * len(merges) - 1).bit_length() - 1)       # at most two thirds full
+    empty = (0, 0, 0, NONE)
     slots, seen = [empty] * (1 << bits), set()
     for rank, merge in enumerate(merges):
         try:                                        # "a b", or ["a", "b"] in newer files
@@ -308,8 +498,8 @@ def merge_table(model: Settings) -> bytes:
         except (TypeError, ValueError, KeyError):
             pair = None
         if pair is None or pair in seen:
-            raise Refusal(f"merge {rank}, {brief.repr(merge)}, is a repetition, or not two tokens that join to one",
-                          model.path, AGAIN)
+            raise Refusal(f"merge {rank}, {brief.repr(merge)}, is a repetition, or not two tokens "
+                          "that join to one", model.path, AGAIN)
         seen.add(pair)
         slot = ((pair[0] * 0x9E3779B1 + pair[1]) * 0x85EBCA6B & 0xFFFFFFFF) >> (32 - bits)
         while slots[slot] is not empty:
@@ -318,176 +508,239 @@ def merge_table(model: Settings) -> bytes:
     return struct.pack(f"<{4 << bits}I", *itertools.chain.from_iterable(slots))
 
 
+# What Unicode 16.0 has beyond 3.2, made by tests/unicode_tables.py; 16.0 is what the split pattern
+# of `tokenizers` 0.23 knows. Python has 3.2 for good, so every Python makes the same tables.
+UNICODE = """
+c-p;KdyE}b8K3Vv-#K&U+?jjtKJLBS?Y`RGZrj~%yW2OQrD7>I8ru+Q1rvgim$gyQq%k3pc8g_M%1W?e3$?AK@sFxaZAhh65e*gs
+2n~@{flBQ&JW>fFDWZ+vnVCCx?(IcFjLbcA=FE9~kKgzE&dl6j2R{Y)J3?dIwdi5Sw857I0iZ2;2`B`>a+vDf32+7UBC34XAWVe`
+Pyz$Mt-LZC>>;347J-+*w;+c(7!d7q7Mn>fOCs*XB7w(~Wa9)u8QB5~P@<qdDYI4?f>p&65GB|1pjAxBe+=?40CspebVCt72Uq|#
+53=0vV*qLqTT<Xtz${=*tpb6tnOkr%Kqt2Y{vq`6d}NItNWt?EeUI<pdUJoI8WeH2%QFLLV(ae)>;!Qiusep~;Qm$;AkY;Q@EtGZ
+ewfa~{jBgBxkO&6T)32fQ(3G1<+xQ4UHKaT)w|@~s+(DX2hDIhPK8EOfScKYZjeh2D<TZd0b@E)W@b>U%1kL)%V-|=T5kZgLXBXQ
+2|!C_<70uMA!5(j4qHGA)4=n6gbsE+oMUEi&A<xudo&9GZG<pAn34S`@;o3pI^dEG2mj<_T)7qzfGN?1k8SLux*Os10Mr|N76?AU
+zOX7Wi1Hr_)@4sIf`YxkUTX<1bQyq>=R)<bYZjar_-_y+pt+o$Z%#i1*BtR?;yrAP!RA>UNCTa?)Zi2kZ^BPnCqNhS+)q#nsiDl=
+?CiV+OEoHCQ8H~(U?~IOw+l-IWZ#iFVibqZNSLnp9z6jXgi$3+GngF)o*BsP7J(UF#QjDg|3bU_A*;S&A>r_w1FK3jw0{X+B5?In
+O1OAL_|VE!K_*Lf@@@Wre^CS83d7JYhH@~m8v@Y)*<L9-u!l6r71+B1jq0Hunx^Oa8HUHA9ACv;|L5oxjc!rU2j1m2yfbXru!OpV
+Zm0GJS(lVWMXgI0vU_=)X;Z}poedPwj$y+qaid*yX=vkHnV)ZpsGFp2EV(O|EtnI`aoGgTBx(~9N-r```&bR;#R3rR26WL<g=k`<
+mD^Wvn@gPJ^RkfXusOit<*cS~Zy=5nPH>G9JrdYnV{=@0bLAln3eSqM{0nypYR)vm1R+8`S)wg+LvwRrTn;%?Uo!GSbCil9E;1ye
+Z%;|CkQozhNlY%Gf{2p=w$I}gwwokt7afCEkhKm%n*Ru939?8+iE#3uog3~i8PnTu=h%c}`<vS)hD(U;A)nlXFvD68H!N=Qt$5AS
+S~BHK@Xb<<QyBxBHNYsFY1R?o7;A<>%nU*ujmw^ZNjalDP9ir<?OZ!kp@`NwTxRRuh`S=TR#{lO6o%w<%>iset2BVg9CqujfvX@_
+=zqYy@oNo_!!yla%<a<+DrX+-luyvXc^y8ZYYqno$?aqsFXz+lC4;U<zF`{*vT2_f5auu}E`9maZ1Exr7F(|}m_0X3k9*V2nae2z
+{~_MI+gVzc^d@mf<5y%LJl9ym=$S6Fk!E7)Jt=N$_M6vCcoN~bz}<)s(*l~UIq8ZLaz}KhQZKNuhR|Ut7fpg&288P(2kJN20Sz<A
+jEgqbZ^n7A;>#)F+Dv0g{0`7_r!TRwG~ZX3*v$XT0OWql!xN+D5_5_oCK1Gso~XZkU>Hv;&`vPWz`MSLhQ}#5Q7}heK(Fgim--9f
+@Idxw7w68>uI{IM<*}|Khs2w3Z=17TJL|Ewobir&XS`R#`Ze!$KI=}Z(|Oc$HfvjdH<GJ)+77)_|4>&nS*g+KK=pcBkI_&f%yy(t
+?l_v(tDW+K_^K<??YT|=KyTNTp7mw3YW%j6b-F*iR?QAOC^5A%c|@n}38(Ni>D8&)mQh`GPpM_8M!hmxWp<^hqmj6`G9Jyb;iy=Q
+AFk95vWY7l4%3A$Rv>#NigV;8roh9fKLzk;0yD?U+DtJP<>*z%Hd;GUS>%{Vbb2@%F$}o{gR176WPGF?HL7uaIMK*W%e;t&PE62>
+F|T`n<m=O6(wySfOJU-~B(H&l+mYNFKoWmrB^MH5RDWQk{t9W4=@L5^rofqUVy&mT0glKss>^hWf<qNEbOdy2HrYCK)<z=XLxQ&{
+XHPj2PMMu?rbV}uLJP}jUA+mUXM}dWA11oi@S6SYeU?#NlE_6=Of$D8a&__k-wIW#RM!PJQ~}ZEM+%-Zo+X)$6(z_g>^kaI%dJ&a
+-in=AM|m5d>Mg<QEXT5vnn`xY<ge^(Y-<>fgjf-iVuGbpxtz(dd(}Z4(N+6unD)FnoSCF>nn>D|N3q@(81DhGl6r(1iL<~|a;*-1
+tP>`kH093ZX^_epo$xbxP*9q+Bel<;1S?8qjw#DcFTN16iogq58krn<Sp!>Y!-=qqZHUtfQ<&<iM64&J*1&4`%Nud118X0HHDcB$
+PrLLMZ<(r7>dC2n5~dZ#iBUU$SXUC9YBD0l<)n(`xgS2m^{_5K?se)>N_9NH5VeSaNlCJ@>cLUo<?U_sE|;WcT_#ZczLn+_)idh<
+SN^*q?R*>8O}_3>HwO49kbM)ri?D#LI`8-MM}Xi@2#pQ=q03*PPyp9{FNNRugl*7mU+VeI{^O#BU)^6)IEM%Ks8+bzABWcExDs!Y
+{ctU;^af#?{?$nk3$}Xg8|3a)FJE>RarFUZirxGfOy7g+Zg<~(1>^^PPAp#KmF~F+o&tE3U((GDBA7v*i&^ymO!7Tg3Pr!4q~9Pw
+T*1cu0`Ss+prsL7F@Tj<4K7u{-;shSgRXZ1e1ZpY7Qf;jgj)h(<U%)x8Rgw+j{P2MU-Fx_)A3C7qW>rHAZ%JgeCR9r8<ED}Q}|89
+@PC4j<T%zp|BXKC*ogRu#;;PNx|#5_KsqPzpTYAx%G1^jA&!>qBvg-#i~Xeye}=d2%Kdml_QZ3rJ-Zd2b4T5^WAets<~uL~_raUq
+e%OUw+h~*cLpHk;M_`=ZfV*K6eqlG>0Xx+`STjPuq{FD!9?lQLn0i=s?uBz=r+lmBMB#0C2gc+cT>ZG9ahyE+C(yJ-J>_nvcknT>
+A2-V}@j!40H)rp4N1^L^`uf#t<fJXI3;rdK>9^@wIwUsbpM}#fil1t^Zf|CD<IB7J%&wV#JC=K=;j*1i=EwRrj=+xd+52H+tH_`4
+qvkD$d$hBbvgUfnIV&9Jyufo72FEED_!EB9kn6v;#z~G>Q|*u981tRe2ejk72+m$T`y@=vW`m~5$3;`?N#P7<U*3VmCI`X6u_4F#
+4`%&=r~
+"""
+
 def unicode_tables() -> Tuple[List[int], List[int], List[int], List[int]]:
-    """Returns block [4352], chars [n_blocks * 256], decompositions [3 * n], compositions [3 * n]: see README.md."""
-    # Planes 4 to 13 are empty, 15 and 16 private: the 256 characters from U+40000 on stand for them all.
-    used = [*range(0x40100), *range(0xE0000, 0xF0000)]
-    decompositions = []
-    for c in used:
-        parts = unicodedata.decomposition(chr(c))
-        if parts and not parts.startswith("<"):     # <...> is a compatibility decomposition, none of NFC's
-            first, second = (parts.split() + ["0"])[:2]
-            decompositions.append((int(first, 16), int(second, 16), c))
-    # What NFC does not leave alone is excluded from composition.
-    compositions = sorted(d for d in decompositions if d[1] and unicodedata.is_normalized("NFC", chr(d[2])))
-    seconds = {second for _, second, _ in compositions}
+    """Returns block, chars, decompositions, compositions: see Tokenizer in tokenizer.c."""
+    old = unicodedata.ucd_3_2_0
+    packed = zlib.decompress(base64.b85decode("".join(UNICODE.split())))
+    numbers = iter([sum((byte & 127) << 7 * i for i, byte in enumerate(leb))
+                    for leb in re.findall(rb"(?s)[\x80-\xff]*[\0-\x7f]", packed)])
 
-    def properties(c: int) -> int:
-        char = chr(c)
-        category, combining = unicodedata.category(char), unicodedata.combining(char)
-        white_space = char.isspace() and not 0x1C <= c <= 0x1F          # Unicode's White_Space
-        kind = 1 if category[0] == "L" else 2 if category[0] == "N" else 3 if white_space else 0
-        jamo = 0x1160 <= c <= 0x11FF or 0xD7B0 <= c <= 0xD7FF           # Hangul vowels and final consonants
-        changes = combining or jamo or c in seconds or not unicodedata.is_normalized("NFC", char)
-        narrow = category == "Cn" or unicodedata.east_asian_width(char) not in "WF"
-        columns = 0 if jamo or category in ("Mn", "Me", "Cf") and c != 0xAD else 1 if narrow else 2
-        return combining | kind << 8 | bool(changes) << 10 | columns << 11
+    def take(n: int) -> List[int]:
+        return list(itertools.islice(numbers, n))
 
-    numbers: Dict[Tuple[int, ...], int] = {}        # equal blocks are stored once
-    number_of = {start: numbers.setdefault(tuple(map(properties, range(start, start + 256))), len(numbers))
-                 for start in used[::256]}
-    block = [number_of.get(start, number_of[0x40000]) for start in range(0, 0x110000, 256)]
+    def add_up(changes: List[int]) -> Iterator[int]:
+        return itertools.accumulate(-(d + 1 >> 1) if d % 2 else d >> 1 for d in changes)
+
+    def spread(lengths: List[int], values: Any) -> List[int]:
+        return [value for n, value in zip(lengths, values) for _ in range(n)]
+
+    # Planes 4 to 13 are empty, 15 and 16 private: U+40000 stands for all that is not here.
+    used, n = [*range(0x40000), *range(0xE0000, 0xE1000)], next(numbers)
+    kinds = spread(take(n), take(n))    # 0: as in 3.2, otherwise one more than that
+    wide = spread(take(next(numbers)), itertools.cycle((0, 1)))
+    n = next(numbers)
+    pairs = {c: (a, b) for c, a, b in zip(add_up(take(n)), add_up(take(n)), add_up(take(n)))}
+    chars = {0x40000: 1 << 11}
+    for c, kind, width in zip(used, kinds, wide):
+        category, parts = old.category(chr(c)), old.decomposition(chr(c))
+        kind = kind - 1 if kind else (old.combining(chr(c)) | (category in ("Mn", "Me", "Cf")) << 10
+                                      | {"L": 1, "N": 2}.get(category[0], 0) << 8)
+        if parts and parts[0] != "<":   # <...> is a compatibility decomposition, none of NFC's
+            pairs[c] = (*(int(part, 16) for part in parts.split()), 0)[:2]
+        space = chr(c).isspace() and not 0x1C <= c <= 0x1F      # Unicode's White_Space
+        jamo = 0x1160 <= c <= 0x11FF or 0xD7B0 <= c <= 0xD7FF   # Hangul vowels, final consonants
+        chars[c] = (kind & 0x3FF | 3 * space << 8 | bool(kind & 255 or jamo) << 10
+                    | (0 if jamo or kind >> 10 and c != 0xAD else 1 + width) << 11)
+    # NFC composes what 3.2 did, and of the newer pairs those without a mark as first or composed.
+    composed = sorted((a, b, c) for c, (a, b) in pairs.items() if b and (
+        old.normalize("NFC", chr(c)) == chr(c) and not (chars[a] | chars[c]) & 255))
+    for c in {*pairs} - {c for _, _, c in composed} | {b for _, b, _ in composed}:
+        chars[c] |= 1 << 10
+    blocks: Dict[Tuple[int, ...], int] = {}         # equal blocks are stored once
+    block = [blocks.setdefault(tuple(chars.get(c, 1 << 11) for c in range(start, start + 256)),
+                               len(blocks)) for start in range(0, 0x110000, 256)]
     flat = itertools.chain.from_iterable
-    return block, [*flat(numbers)], [*flat(decompositions)], [*flat(compositions)]
-
+    return block, [*flat(blocks)], [*flat((*pairs[c], c) for c in sorted(pairs))], [*flat(composed)]
 
 def tokenizer_section(tokenizer: Settings, vocab_size: int) -> Tuple[bytes, Dict[str, int]]:
     """Returns (the section, {text: id} of the added tokens)."""
-    def array(letter: str, values: List[int]) -> bytes:
-        return struct.pack(f"<{len(values)}{letter}", *values)
-
     model = tokenizer.inside("model")
     check_pipeline(tokenizer, model)
-    tokens, added = read_tokens(tokenizer, model, vocab_size)
+    block, chars, decompositions, compositions = unicode_tables()
+    tokens, added, flagged = read_tokens(tokenizer, model, vocab_size,
+                                         lambda c: chars[block[c >> 8] * 256 + c % 256] >> 10 & 1)
     texts = [tokens.get(i, b"") for i in range(max(tokens) + 1)]
-    starts = [0]
-    for text in texts:
-        starts.append(starts[-1] + len(text))
-    flags = {entry["id"]: bool(entry.get("special")) << 31 | bool(entry.get("normalized")) << 30
-             for entry in tokenizer.values["added_tokens"]}
-    longest_first = [i | flags[i] for i in sorted(added.values(), key=lambda i: (-len(tokens[i]), i))]
+    starts = [0, *itertools.accumulate(map(len, texts))]
     byte_ids = {byte: model.values["vocab"][chr(c)] for c, byte in byte_alphabet().items()}
     merges = merge_table(model)
-    block, chars, decompositions, compositions = unicode_tables()
-
     section = bytearray(struct.pack(
-        "<8I16s16x", len(texts), len(added), len(merges) // 16, len(chars) // 256, len(decompositions) // 3,
-        len(compositions) // 3, starts[-1], 0, unicodedata.unidata_version.encode()))
-    section += array("I", [byte_ids[byte] for byte in range(256)])
-    for data in (array("I", starts), array("I", longest_first), merges, array("H", block), array("H", chars),
-                 array("I", decompositions), array("I", compositions), b"".join(texts)):
-        section += bytes(-len(section) % ALIGN) + data
+        "<8I16s16x", len(texts), len(added), len(merges) // 16, len(chars) // 256,
+        len(decompositions) // 3, len(compositions) // 3, starts[-1], 0, b"16.0.0"))
+    for letter, values in (("I", [byte_ids[byte] for byte in range(256)]), ("I", starts),
+                           ("I", flagged), ("B", merges), ("H", block), ("H", chars),
+                           ("I", decompositions), ("I", compositions), ("B", b"".join(texts))):
+        section += bytes(-len(section) % ALIGN) + struct.pack(f"<{len(values)}{letter}", *values)
     return bytes(section), added
 
-
-# -- safetensors ---------------------------------------------------------------------------------------------
+# -- safetensors -----------------------------------------------------------------------------------
 
 def read_tensor_list(path: str) -> Dict[str, Tensor]:
-    """The tensors of one file: u64 length of the header, JSON {name: {dtype, shape, data_offsets}}, data without gaps."""
-    with open(path, "rb") as file:
-        file_size, head = os.fstat(file.fileno()).st_size, file.read(64)
-        start = 8 + int.from_bytes(head[:8], "little")
-        if head.startswith(b"version "):
-            parse_json(head, path)      # refuses a Git LFS pointer
-        if not 8 < start <= min(file_size, MAX_TENSOR_LIST):
+    """Returns the tensors of one file: u64 length of a header, the header as JSON {name: {dtype,
+    shape, data_offsets}}, data without gaps."""
+    with open_input(path) as file:
+        file_size, start = os.fstat(file.fileno()).st_size, 8 + int.from_bytes(file.read(8), "little")
+        if not 8 < start <= min(file_size, MAX_JSON):
             raise Refusal("not a safetensors file, or truncated", path, AGAIN)
-        file.seek(8)
-        header = parse_json(file.read(start - 8), path)
-    tensors = {}
+        header = parse_json(file.read(start - 8).decode("utf-8", "replace"), path)
+    tensors, end = {}, start
     for name in header.values.keys() - {"__metadata__"}:
         entry = header.inside(name)
         shape, offsets = entry.get("shape", list), entry.get("data_offsets", list)
         if len(offsets) != 2 or not all(type(n) is int and n >= 0 for n in shape + offsets):
             raise Refusal("malformed shape or data_offsets", entry.path, AGAIN)
-        begin, size = start + offsets[0], offsets[1] - offsets[0]
-        tensors[name] = Tensor(path, name, entry.get("dtype", str), shape, begin, size)
-    end = start
+        tensors[name] = Tensor(path, name, entry.get("dtype", str), shape, start + offsets[0],
+                               offsets[1] - offsets[0])
     for tensor in sorted(tensors.values(), key=lambda t: (t.offset, t.size)):
         if tensor.offset != end or tensor.size < 0:
-            raise Refusal(f"data_offsets of {brief.repr(tensor.name)} leave a gap or overlap", path, AGAIN)
+            raise Refusal(f"data_offsets of {brief.repr(tensor.name)} leave a gap or overlap", path,
+                          AGAIN)
         end += tensor.size
     if end != file_size:
         raise Refusal(f"truncated or damaged, {file_size} bytes instead of {end}", path, AGAIN)
     return tensors
 
-
 def find_tensors(directory: str) -> Dict[str, Tensor]:
-    """All tensors of model.safetensors, or else of the shards that model.safetensors.index.json names."""
-    single = os.path.join(directory, "model.safetensors")
-    if os.path.lexists(single):
-        return read_tensor_list(single)
-    if not os.path.lexists(single + ".index.json"):
-        for name in sorted(os.listdir(directory)):
+    """Returns all tensors of model.safetensors, or else of the shards that its index names, or of
+    shards without an index, by names without `model.`."""
+    files = sorted(os.listdir(directory))
+    numbered = [name for name in files if re.fullmatch(r"model-\d+-of-\d+\.safetensors", name)]
+    weight_map = None
+    if "model.safetensors" in files:
+        shards = ["model.safetensors"]
+    elif "model.safetensors.index.json" in files:
+        index = read_json(directory, "model.safetensors.index.json")
+        weight_map = index.get("weight_map", dict)
+        for shard in weight_map.values():
+            if type(shard) is not str or not shard.isprintable() or os.path.basename(shard) != shard \
+                    or not shard:
+                raise Refusal(f"weight_map has {brief.repr(shard)} instead of a file name",
+                              index.path, AGAIN)
+        shards = sorted(set(weight_map.values()))
+    elif numbered and len(numbered) == int(re.findall(r"\d+", numbered[0])[1]):
+        shards = numbered
+    else:
+        for name in files:
             if name.endswith(".safetensors"):
                 read_tensor_list(os.path.join(directory, name))         # refuses a Git LFS pointer
-        pickled = any(name.startswith("pytorch_model") for name in os.listdir(directory))
-        raise Refusal("no model.safetensors" + (", only pickled weights" if pickled else ""), directory,
-                      "take a checkpoint with weights in safetensors files")
-    index = read_json(single + ".index.json")
-    weight_map = index.get("weight_map", dict)
+        raise Refusal("no model.safetensors" + (", only pickled weights" if any(
+            name.startswith("pytorch_model") for name in files) else ""), directory,
+            "take a checkpoint with weights in safetensors files, not only an adapter")
     tensors: Dict[str, Tensor] = {}
-    for name, shard in weight_map.items():
-        if type(shard) is not str or not shard.isprintable() or os.path.basename(shard) != shard or not shard:
-            raise Refusal(f"weight_map has {brief.repr(shard)} instead of a file name", index.path, AGAIN)
-    for shard in sorted(set(weight_map.values())):
-        for name, tensor in read_tensor_list(os.path.join(directory, shard)).items():
-            if name in tensors or weight_map.get(name) != shard:
-                raise Refusal(f"{brief.repr(name)} is in {shard}, which weight_map does not say", index.path, AGAIN)
+    for shard in shards:
+        for stored, tensor in read_tensor_list(os.path.join(directory, shard)).items():
+            name = re.sub(r"^(model\.)+", "", stored)
+            if name in tensors or weight_map and weight_map.get(stored) != shard:
+                raise Refusal(f"{brief.repr(stored)} is in {shard}, too, or not in weight_map",
+                              directory, AGAIN)
             tensors[name] = tensor
     return tensors
 
-
 def tensor_shapes(c: Config) -> Iterator[Tuple[str, List[int]]]:
-    """(name, shape) of every tensor of the .bin, in the order in which the forward pass meets them."""
+    """Yields (name, shape) of the tensors in the order in which the forward pass meets them."""
     q_dim, kv_dim = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
-    yield "model.embed_tokens.weight", [c.vocab_size, c.dim]
-    for layer in (f"model.layers.{i}." for i in range(c.n_layers)):
+    yield "embed_tokens.weight", [c.vocab_size, c.dim]
+    for layer in (f"layers.{i}." for i in range(c.n_layers)):
         yield layer + "input_layernorm.weight", [c.dim]
-        for name, rows in (("q_proj", q_dim), ("k_proj", kv_dim), ("v_proj", kv_dim)):
-            yield layer + f"self_attn.{name}.weight", [rows, c.dim]
-            yield layer + f"self_attn.{name}.bias", [rows]
+        for name, rows in (("q", q_dim), ("k", kv_dim), ("v", kv_dim)):
+            yield layer + f"self_attn.{name}_proj.weight", [rows, c.dim]
+            if c.qkv_bias:
+                yield layer + f"self_attn.{name}_proj.bias", [rows]
+        for name in ("q_norm", "k_norm")[:2 * c.qk_norm]:
+            yield layer + f"self_attn.{name}.weight", [c.head_dim]
         yield layer + "self_attn.o_proj.weight", [c.dim, q_dim]
         yield layer + "post_attention_layernorm.weight", [c.dim]
-        yield layer + "mlp.gate_proj.weight", [c.hidden_dim, c.dim]
-        yield layer + "mlp.up_proj.weight", [c.hidden_dim, c.dim]
+        for name in ("gate", "up"):
+            yield layer + f"mlp.{name}_proj.weight", [c.hidden_dim, c.dim]
         yield layer + "mlp.down_proj.weight", [c.dim, c.hidden_dim]
-    yield "model.norm.weight", [c.dim]
+    yield "norm.weight", [c.dim]
     if not c.tied:
         yield "lm_head.weight", [c.vocab_size, c.dim]
 
-
-def choose_tensors(c: Config, directory: str) -> List[Tensor]:
-    """The tensors of the .bin in its order, each of the right shape and of a type that can be converted."""
+def choose_tensors(c: Config, directory: str) -> Tuple[Config, List[Tensor]]:
+    """Returns the shape as the stored tensors have it, and the tensors of the .bin in its order,
+    each of the right shape and of a type that can be converted."""
     found, chosen = find_tensors(directory), []
+    if any(name.endswith((".qweight", ".scales", ".qzeros", ".weight_scale", ".weight_scale_inv",
+                          ".absmax", ".weight_packed")) for name in found):
+        raise Refusal("quantised tensors", directory, UNQUANTISED)
+    head, embedding = (found.get(name) for name in ("lm_head.weight", "embed_tokens.weight"))
+    if c.tied and head and not embedding:
+        found["embed_tokens.weight"] = found.pop("lm_head.weight")
+    elif c.tied and head and not same_tensors(head, embedding):
+        c = c._replace(tied=False)
+        say("note: lm_head.weight differs from the embedding and is used, though config.json says "
+            "tied, as transformers 5.24 does", directory)
+    if c.qkv_bias and not any(name.endswith("_proj.bias") for name in found):
+        c = c._replace(qkv_bias=False)
     for name, shape in tensor_shapes(c):
         if name not in found:
-            raise Refusal(f"tensor {name} is missing", directory, AGAIN)
+            raise Refusal(f"tensor {name} is missing", directory, COMPLETE)
         tensor = found.pop(name)
-        if tensor.shape != shape or tensor.size != math.prod(shape) * DTYPE_SIZE.get(tensor.dtype, 0):
-            raise Refusal(f"tensor {name} has the dtype {brief.repr(tensor.dtype)}, the shape {brief.repr(tensor.shape)} "
-                          f"and {tensor.size} bytes", tensor.path,
+        if (tensor.shape != shape
+                or tensor.size != math.prod(shape) * DTYPE_SIZE.get(tensor.dtype, 0)):
+            raise Refusal(f"tensor {tensor.name} has the dtype {brief.repr(tensor.dtype)}, the shape "
+                          f"{brief.repr(tensor.shape)} and {tensor.size} bytes", tensor.path,
                           f"by config.json it should have the shape {shape}, in BF16, F16 or F32")
         chosen.append(tensor)
-    unused = sorted(name for name in found if name != "lm_head.weight" and not name.endswith(".inv_freq"))
+    unused = sorted(n for n in found if n != "lm_head.weight" and not n.endswith(".inv_freq"))
     if unused:                          # beyond these two, which are often there and of no use
-        say(f"note: {len(unused)} tensors are no part of the architecture and left out, {brief.repr(unused[0])} first")
-    return chosen
+        say(f"note: {len(unused)} tensors are no part of the architecture and left out, "
+            f"{brief.repr(unused[0])} first", directory)
+    return c, chosen
 
+# -- Weights ---------------------------------------------------------------------------------------
 
-# -- Weights -------------------------------------------------------------------------------------------------
+def same_tensors(a: Tensor, b: Tensor) -> bool:
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    with open_input(a.path) as x, open_input(b.path) as y:
+        x.seek(a.offset)
+        y.seek(b.offset)
+        return all(x.read(n) == y.read(n) for n in [CHUNK] * (a.size // CHUNK) + [a.size % CHUNK])
 
 def has_nonfinite(data: bytes, width: int) -> bool:
-    """Whether little-endian BF16 (width 2) or F32 (4) hold an infinity or a NaN: an exponent of all ones. It shows as a
-    top byte of 0x7F or 0xFF, which no number below 2^127 has, so a fast search settles it for real weights."""
+    """Whether little-endian BF16 (width 2) or F32 (4) hold an infinity or a NaN: an exponent of all
+    ones. Its top byte is 0x7F or 0xFF, which no number below 2^127 has, so a search is fast."""
     top = data[width - 1::width]
     return (0x7F in top or 0xFF in top) and any(
         high & 0x7F == 0x7F and low & 0x80 for high, low in zip(top, data[width - 2::width]))
-
-
-def f16_to_f32(data: bytes) -> bytes:
-    n = len(data) // 2
-    return struct.pack(f"<{n}f", *struct.unpack(f"<{n}e", data))
-
 
 def bf16_to_f32(data: bytes) -> bytes:
     """A bf16 is the upper half of a float."""
@@ -495,10 +748,9 @@ def bf16_to_f32(data: bytes) -> bytes:
     wide[2::4], wide[3::4] = data[::2], data[1::2]
     return wide
 
-
 def f32_to_bf16(data: bytes) -> bytes:
-    """To nearest, ties to even: the upper half of x + 0x7FFF + (the last bit that stays). All numbers at once, as one
-    long integer, since no finite float carries into its neighbour."""
+    """Rounds to nearest, ties to even: the upper half of x + 0x7FFF + (the last bit that stays).
+    All numbers at once, as one long integer: no finite float carries into its neighbour."""
     x = int.from_bytes(data, "little")
     ones = int.from_bytes(b"\1\0\0\0" * (len(data) // 4), "little")
     rounded = (x + 0x7FFF * ones + (x >> 16 & ones)).to_bytes(len(data), "little")
@@ -506,39 +758,46 @@ def f32_to_bf16(data: bytes) -> bytes:
     narrow[::2], narrow[1::2] = rounded[2::4], rounded[3::4]
     return narrow
 
+def convert(data: bytes, tensor: Tensor) -> bytes:
+    """Matrices become BF16, norms and biases F32."""
+    dtype = tensor.dtype
+    if dtype == "F16":
+        n = len(data) // 2
+        data, dtype = struct.pack(f"<{n}f", *struct.unpack(f"<{n}e", data)), "F32"
+    if has_nonfinite(data, DTYPE_SIZE[dtype]):
+        raise Refusal(f"tensor {tensor.name} holds NaN or infinity", tensor.path, AGAIN)
+    if len(tensor.shape) == 1 and dtype == "BF16":
+        data = bf16_to_f32(data)
+    if len(tensor.shape) == 2 and dtype == "F32":
+        data = f32_to_bf16(data)
+        if has_nonfinite(data, 2):
+            raise Refusal(f"tensor {tensor.name} holds a number too large for bf16", tensor.path,
+                          "take a checkpoint in BF16")
+    return data
 
 def convert_tensors(tensors: List[Tensor]) -> Iterator[bytes]:
-    """The weights section piece by piece: matrices as BF16, norms and biases as F32, each tensor aligned. The contents
-    of a piece hold until the next but one is asked for."""
+    """Yields the weights section piece by piece, each tensor aligned. The contents of a piece hold
+    until the next but one is asked for."""
     buffers, end = [bytearray(CHUNK), bytearray(CHUNK)], 0
     for tensor in tensors:
         yield bytes(-end % ALIGN)
         end += -end % ALIGN
-        step = CHUNK if tensor.dtype == "BF16" else CHUNK // 16         # conversions take many times their input
-        with open(tensor.path, "rb") as file:
+        step = CHUNK if tensor.dtype == "BF16" else CHUNK // 16     # conversions take much memory
+        with open_input(tensor.path) as file:
             file.seek(tensor.offset)
             for done in range(0, tensor.size, step):
-                size, dtype = min(step, tensor.size - done), tensor.dtype
+                size = min(step, tensor.size - done)
                 data = buffers[0] if size == CHUNK else bytearray(size)
                 buffers.reverse()
                 if file.readinto(data) != size:
-                    raise Refusal("the file shrank while it was read", tensor.path, "run the export again")
-                if dtype == "F16":
-                    data, dtype = f16_to_f32(data), "F32"
-                if has_nonfinite(data, DTYPE_SIZE[dtype]):
-                    raise Refusal(f"tensor {tensor.name} holds NaN or infinity", tensor.path, AGAIN)
-                if len(tensor.shape) == 1 and dtype == "BF16":
-                    data = bf16_to_f32(data)
-                if len(tensor.shape) == 2 and dtype == "F32":
-                    data = f32_to_bf16(data)
-                    if has_nonfinite(data, 2):
-                        raise Refusal(f"tensor {tensor.name} holds a number too large for bf16", tensor.path, AGAIN)
+                    raise Refusal("the file shrank while it was read", tensor.path,
+                                  "run the export again")
+                data = convert(data, tensor)
                 yield data
                 end += len(data)
 
-
 def write_behind(out: Any, pieces: Iterator[bytes], total: int) -> None:
-    """Writes each piece in a second thread while the next one is made. Draws a progress bar on a terminal."""
+    """Writes each piece in a second thread while the next is made. Draws a bar on a terminal."""
     start = shown = time.monotonic()
     done = 0
     with ThreadPoolExecutor(1) as writer:
@@ -547,42 +806,45 @@ def write_behind(out: Any, pieces: Iterator[bytes], total: int) -> None:
             written.result()
             written = writer.submit(out.write, piece)
             done, now = done + len(piece), time.monotonic()
-            if sys.stderr.isatty() and now - shown > 0.1:
+            if fancy and now - shown > 0.1:
                 shown = now
-                print(f"\r[{'#' * (30 * done // total):30}] {done / 1e9:.2f} of {total / 1e9:.2f} GB, "
-                      f"{done / 1e6 / (now - start):.0f} MB/s\x1b[K", end="", file=sys.stderr, flush=True)
+                show(f"\r[{'#' * (30 * done // total):30}] {done / 1e9:.2f} of {total / 1e9:.2f} GB, "
+                     f"{done / 1e6 / (now - start):.0f} MB/s\x1b[K")
         written.result()
 
+# -- The file --------------------------------------------------------------------------------------
 
-# -- The file ------------------------------------------------------------------------------------------------
-
-def tokenizer_eos(directory: str, added: Dict[str, int]) -> int:
-    config = read_json(os.path.join(directory, "tokenizer_config.json"), optional=True)
-    token = config.values.get("eos_token")
-    token = token.get("content") if type(token) is dict else token
-    return added.get(token, 0xFFFFFFFF) if type(token) is str else 0xFFFFFFFF
-
+def check_out(out_path: str, directory: str) -> None:
+    """Refuses to replace what is no regular file, and a file of the checkpoint, under any name."""
+    if not os.path.lexists(out_path) or not os.path.exists(out_path):
+        return
+    if not os.path.isfile(out_path):
+        raise Refusal("not a regular file", out_path, "give the name of a file to write")
+    with open(out_path, "rb") as file:
+        ours = file.read(8) == b"qwen.c\n\0"
+    paths = [os.path.join(directory, name) for name in os.listdir(directory)]
+    if not ours and any(os.path.exists(p) and os.path.samefile(p, out_path) for p in paths):
+        raise Refusal("this would replace a file of the checkpoint itself", out_path,
+                      "choose another name")
 
 def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
-    """Writes the checkpoint in `directory` to `out_path`. `kind`, "base" or "chat", overrides what the checkpoint
-    says of itself. Raises Refusal or OSError, and then the unfinished file is `temporary`."""
+    """Writes the checkpoint in `directory` to `out_path`. `kind`, "base" or "chat", overrides what
+    the checkpoint says of itself. Raises Refusal or OSError, and then the unfinished file is
+    `temporary`."""
     global temporary, complete
-    if os.path.exists(out_path) and not os.path.isfile(out_path):
-        raise Refusal("not a regular file", out_path, "give the name of a file to write")
-    config = read_json(os.path.join(directory, "config.json"))
+    config = read_json(directory, "config.json")
     c = read_config(config)
-    eos, generation, max_new_tokens = read_generation(directory, config, c.vocab_size)
-    tensors = choose_tensors(c, directory)
-    own = {t.path for t in tensors} | {os.path.join(directory, name) for name in SETTINGS}
-    if os.path.exists(out_path) and any(os.path.exists(path) and os.path.samefile(path, out_path) for path in own):
-        raise Refusal("this would replace a file of the checkpoint itself", out_path, "choose another name")
-    section, added = tokenizer_section(read_json(os.path.join(directory, "tokenizer.json")), c.vocab_size)
-
-    chatml, system = read_system(directory)
+    check_out(out_path, directory)
+    eos, generation = read_generation(directory, config, c.vocab_size)
+    c, tensors = choose_tensors(c, directory)
+    section, added = tokenizer_section(read_json(directory, "tokenizer.json"), c.vocab_size)
     for dtype in sorted({t.dtype for t in tensors if len(t.shape) == 2} - {"BF16"}):
         say(f"note: {dtype} matrices are rounded to the nearest bf16", directory)
 
+    tokenizer_config = read_json(directory, "tokenizer_config.json", optional=True)
+    framing, system = read_template(directory, tokenizer_config)
     kind = kind or ("chat" if added["<|im_end|>"] in eos else "base")
+    tokenizer_eos = read_tokenizer_eos(tokenizer_config, added, eos, kind)
     name = os.path.basename(os.path.abspath(directory))
     padding = bytes(-len(section) % ALIGN)
     weights_offset = 1152 + len(section + padding)
@@ -590,14 +852,14 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
     for tensor in tensors:
         file_size += -file_size % ALIGN + math.prod(tensor.shape) * (2 if len(tensor.shape) == 2 else 4)
     header = struct.pack(
-        "<8sII5QII8IIfdIIIIIIIIIIIIfIfffI32II64s768s4x", b"qwen.c\n\0", 2, 1152,
-        file_size, 1152, len(section), weights_offset, file_size - weights_offset, 0, 0, *c, 1, 0,
-        kind == "chat", chatml, 1, 0, *(added[text] for text in SPECIAL), tokenizer_eos(directory, added),
-        max_new_tokens, *generation, len(eos), *(eos + [0] * 32)[:32],
-        len(system), name.encode("utf-8", "replace")[:63].decode("utf-8", "ignore").encode(), system)
+        "<8sII5QII8IIfdIIIIIIIIIIIIfIfffI32II64s768s4x", b"qwen.c\n\0", 2, 1152, file_size, 1152,
+        len(section), weights_offset, file_size - weights_offset, 0, 0, *c, kind == "chat", *framing,
+        *(added[text] for text in SPECIAL), tokenizer_eos, *generation, len(eos), *eos,
+        *[0] * (32 - len(eos)), len(system),
+        name.encode("utf-8", "replace")[:63].decode("utf-8", "ignore").encode(), system)
 
-    temporary = out_path + ".tmp"
-    with open(temporary, "wb") as out:
+    temporary = os.path.join(os.path.dirname(out_path), f"export-{os.urandom(6).hex()}.tmp")
+    with open(temporary, "xb") as out:
         out.write(header + section + padding)
         write_behind(out, convert_tensors(tensors), file_size - weights_offset)
     complete = True
@@ -606,7 +868,6 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
     say(out_path, f"{name}, {kind}, {c.n_layers} layers of {c.dim}, vocabulary {c.vocab_size}, "
                   f"{file_size / 1e6:.1f} MB")
 
-
 class Parser(argparse.ArgumentParser):
     """With errors of one line."""
 
@@ -614,12 +875,13 @@ class Parser(argparse.ArgumentParser):
         say(message, "see --help")
         sys.exit(2)
 
-
 def main() -> int:
-    parser = Parser(prog="export.py", allow_abbrev=False, description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("directory", metavar="CHECKPOINT_DIR", help="holds config.json, tokenizer.json, model.safetensors")
+    parser = Parser(prog="export.py", allow_abbrev=False, description=__doc__.split("\n\n")[0])
+    parser.add_argument("directory", metavar="CHECKPOINT_DIR",
+                        help="holds config.json, tokenizer.json, model.safetensors")
     parser.add_argument("out", metavar="OUT.bin", help="the file to write")
-    parser.add_argument("--kind", choices=("base", "chat"), help="how ./qwen runs it by default, if not as the checkpoint says")
+    parser.add_argument("--kind", choices=("base", "chat"),
+                        help="how ./qwen runs it by default, if not as the checkpoint says")
     args = parser.parse_args()
     try:
         export(args.directory, args.out, args.kind)
@@ -627,12 +889,14 @@ def main() -> int:
     except Refusal as error:
         say(*error.args)
     except OSError as error:
-        say(str(error.strerror), str(error.filename or temporary),
-            "free some space" if error.errno == errno.ENOSPC else "check that it exists, and its permissions")
+        path = str(error.filename or temporary)
+        say(str(error.strerror), path,
+            "free some space" if error.errno == errno.ENOSPC else
+            "the link leads nowhere: " + AGAIN if os.path.islink(path) else
+            "check that it exists, and its permissions")
     finally:
         remove_temporary()
     return 1
-
 
 if __name__ == "__main__":
     sys.exit(main())
