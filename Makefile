@@ -2,6 +2,8 @@
 # make demo    the lesson, on the two small models under tiny/
 # make test    all tests (./test_all.sh)
 # make bench   how fast, against what this machine can do   (SHAPE=0.5b or 1.8b)
+# make page    build/lesson.html: the lesson as one offline page (clang, lld, wasi-libc)
+# make windows build/qwen.exe and build/tokenizer.exe (mingw-w64)
 # make fuzz    fuzz the program with files and texts, a minute each (clang)
 # make debug   ./qwen-debug and ./tokenizer-debug, with AddressSanitizer and UndefinedBehaviorSanitizer
 # make clean
@@ -28,6 +30,23 @@ qwen-debug: qwen.c tokenizer.c
 tokenizer-debug: tokenizer.c
 	$(CC) $(DEBUG) tokenizer.c -o $@
 
+# The page: the same two files in WebAssembly, with both small models as int8. Another compiler:
+# make page WASM="python3 -m ziglang cc -target wasm32-wasi"
+WASM = clang --target=wasm32-wasi
+
+build/qwen.wasm: qwen.c tokenizer.c ports/web/posix/*.h ports/web/posix/sys/*.h
+	@mkdir -p build
+	$(WASM) -std=c11 -O3 -msimd128 -ffp-contract=fast -Wall -Wextra -Wpedantic \
+		-isystem ports/web/posix -include ports/web/posix/posix.h \
+		-Wl,--strip-all,-z,stack-size=1048576 qwen.c -o $@ -lm
+
+build/%.bin: tiny-%.bin qwen
+	@mkdir -p build
+	./qwen $< --quantize $@
+
+page: build/qwen.wasm build/base.bin build/chat.bin
+	python3 ports/web/build.py $^ build/lesson.html
+
 tiny-%.bin: tiny/%/model.safetensors tiny/%/config.json export.py
 	python3 export.py tiny/$* $@
 
@@ -47,4 +66,4 @@ clean:
 	rm -rf build
 	rm -f qwen tokenizer qwen-debug tokenizer-debug tiny-base.bin tiny-chat.bin
 
-.PHONY: all debug demo test bench fuzz clean
+.PHONY: all debug demo test bench fuzz page clean
