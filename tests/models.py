@@ -155,26 +155,20 @@ def chain(*steps: Any) -> Script:
     return {a: {b: SURE} for a, b in zip(ids, ids[1:])}
 
 
-def likely(**chances: float) -> Dict[int, float]:
-    """Logits of tokens with these probabilities."""
-    names = {"im_end": IM_END, "endoftext": ENDOFTEXT}
-    return {names.get(name) or ord(name): SURE + math.log(p) for name, p in chances.items()}
-
-
 # What follows a token. In a chat a turn begins after the newline of "assistant\n".
 SCRIPT: Script = {
     **chain("\nRed!", IM_END, "UV", IM_START, "w", ENDOFTEXT, "xyzU"),
     **chain("A\t\\\x1b[\xff\xe8\x8b\xb9", APPLE, NO_TOKEN, "B\r\x07C", IM_END),
     **chain("LL"), **chain("bL"),
     **chain("D", ENDOFTEXT), **chain("j\n"), **chain("\xe4\xbd", ord("F")),
-    **chain("\xf0\x9f\x8d\x8e", ENDOFTEXT),             # 🍎, byte by byte
+    **chain("m\xf0\x9f\x8d\x8eE"),                     # 🍎, byte by byte
     ord("K"): {ord("K"): SURE, ord("k"): SURE - 0.5},
     ord("H"): {ord("H"): 3.0, IM_END: 2.0, ENDOFTEXT: 1.0},
-    ord("a"): likely(b=0.69, im_end=0.31),              # thinks of an end
-    ord("c"): likely(b=0.39, im_end=0.61),              # would end
-    ord("f"): likely(b=0.69, endoftext=0.31),
-    ord("g"): likely(b=1, im_end=4e-6),
-    ord("i"): likely(b=0.39, endoftext=0.61),
+    # logits that bf16 holds exactly: a stop token with P 0.32, 0.62 and 0.0000037
+    ord("a"): {ord("b"): SURE, IM_END: SURE - 0.75}, ord("c"): {IM_END: SURE, ord("b"): SURE - 0.5},
+    ord("f"): {ord("b"): SURE, ENDOFTEXT: SURE - 0.75},
+    ord("i"): {ENDOFTEXT: SURE, ord("b"): SURE - 0.5},
+    ord("g"): {ord("b"): SURE, IM_END: 7.5},
     **{ord(state): dict(enumerate(sampling_logits(state))) for state in "QZN"},
 }
 THINKING = {**chain("\n", THINK, "hm", END_THINK, TWO_LINES, "Red!", IM_END)}
@@ -309,8 +303,8 @@ def model(name: str) -> str:
 COUNT = r"(?:(?!1 )\d+ tokens|1 token)"
 REASON = r'<\|im_end\|>|<\|endoftext\|>|!|--stop ".*"|-n \d+|context full|interrupted'
 STOPPED = re.compile(rf"stopped: ({REASON}) after ({COUNT}); (\S.*)")
-SPEED = re.compile(rf"speed: prompt ({COUNT}), \d+\.?\d* tok/s; new ({COUNT}), \d+\.?\d* tok/s; "
-                   r"seed (\d+)")
+RATE = r"\d+\.?\d* tok/s"
+SPEED = re.compile(rf"speed: prompt (\d+ tokens?), {RATE}; new (\d+ tokens?), {RATE}; seed (\d+)")
 HEADER = "n\tid\tpiece\tp\tp_im_end\tp_endoftext"
 
 
@@ -335,7 +329,7 @@ def closing(err: str) -> List[Turn]:
         stopped, speed = STOPPED.fullmatch(first), SPEED.fullmatch(second)
         assert stopped, f"not a line of the form `stopped: REASON after N tokens; ...`: {first!r}"
         assert speed, f"not a line of the form `speed: ...`: {second!r}"
-        equal(stopped[2], speed[2], "tokens in the two closing lines")
+        equal(number(stopped[2]), number(speed[2]), "tokens in the two closing lines")
         turns.append(Turn(stopped[1], number(stopped[2]), stopped[3], number(speed[1]),
                           int(speed[3])))
     return turns
