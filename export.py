@@ -567,6 +567,10 @@ def unicode_tables() -> Tuple[List[int], List[int], List[int], List[int]]:
     wide = spread(take(next(numbers)), itertools.cycle((0, 1)))
     n = next(numbers)
     pairs = {c: (a, b) for c, a, b in zip(add_up(take(n)), add_up(take(n)), add_up(take(n)))}
+    for i in range(11172):              # Hangul syllables: two or three jamo
+        lead, trail = i // 28, i % 28
+        pairs[0xAC00 + i] = ((0xAC00 + i - trail, 0x11A7 + trail) if trail else
+                             (0x1100 + lead // 21, 0x1161 + lead % 21))
     chars = {0x40000: 1 << 11}
     for c, kind, width in zip(used, kinds, wide):
         category, parts = old.category(chr(c)), old.decomposition(chr(c))

@@ -1,19 +1,9 @@
 /* tokenizer.c: text <-> token ids, the byte-level BPE of Qwen.
  *
- * qwen.c includes this file. Compiled by itself it is a program. Read it from the top:
- *
- *     text             UTF-8, and what a terminal must not be sent
- *     errors           one line on standard error
- *     memory           lists that grow
- *     input and output
- *     the file         the header of a .bin, byte by byte; mapping it and checking it
- *     the tokenizer    its section of the file, array by array
- *     characters       what Unicode says of a character
- *     NFC              one spelling for each text
- *     split            the pattern that cuts a text into words
- *     BPE              the bytes of a word, merged to tokens
- *     encode           all of that in turn
- *     the program
+ * qwen.c includes this file. Compiled by itself it is a program. Read it from the top: text,
+ * errors, memory, input and output; the file, a .bin's header byte by byte; the tokenizer, its
+ * section of the file array by array; then the way from a text to ids: characters, NFC (one
+ * spelling for each text), split (into words), BPE (merges a word's bytes to tokens), encode.
  */
 #define _GNU_SOURCE                 // qwen.c needs mmap's MAP_NORESERVE, and sched_getaffinity
 #define _DARWIN_C_SOURCE
@@ -31,9 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---------------------------------------------------------------------------------------------
- * Text
- * ------------------------------------------------------------------------------------------- */
+/* -- Text ----------------------------------------------------------------------------------- */
 
 /* Bytes are BAD if they are no UTF-8. They are CUT if more bytes could still make a character. */
 typedef enum { UTF8_VALID, UTF8_BAD, UTF8_CUT } Utf8;
@@ -89,21 +77,18 @@ static void make_harmless(char *line) {
         uint32_t c;
         Utf8 kind;
         length = utf8_decode(s + i, n - i, &c, &kind);
-        if (kind == UTF8_VALID && !is_control(c)) {
-            memmove(s + kept, s + i, length);
-            kept += length;
-        } else {
-            s[kept++] = '?';
-        }
+        bool harmless = kind == UTF8_VALID && !is_control(c);
+        if (harmless) memmove(s + kept, s + i, length);
+        else s[kept] = '?';
+        kept += harmless ? length : 1;
     }
     s[kept] = 0;
 }
 
-/* ---------------------------------------------------------------------------------------------
- * Errors
- * ------------------------------------------------------------------------------------------- */
+/* -- Errors --------------------------------------------------------------------------------- */
 
 static const char *program = "tokenizer";   // error lines begin with it
+static char *unfinished;                    // the path of a file that is being written, or NULL
 
 /* Ends the program with one line on standard error: what is wrong: where: what to do. */
 static _Noreturn void die(int status, const char *format, ...) {
@@ -117,16 +102,10 @@ static _Noreturn void die(int status, const char *format, ...) {
     exit(status);
 }
 
-static char *unfinished;                    // the path of a file that is being written, or NULL
-
 /* Signal handlers call this, too. */
-static void remove_unfinished(void) {
-    if (unfinished) unlink(unfinished);
-}
+static void remove_unfinished(void) { if (unfinished) unlink(unfinished); }
 
-/* ---------------------------------------------------------------------------------------------
- * Memory
- * ------------------------------------------------------------------------------------------- */
+/* -- Memory --------------------------------------------------------------------------------- */
 
 /* Makes room in an array, which may move, for at least `needed` elements of a size. */
 static void *grow(void *array, size_t *capacity, size_t needed, size_t size) {
@@ -158,11 +137,9 @@ static void push_bytes(Text *text, const void *bytes, size_t n) {
     text->n += n;
 }
 
-/* ---------------------------------------------------------------------------------------------
- * Input and output
- * ------------------------------------------------------------------------------------------- */
+/* -- Input and output ----------------------------------------------------------------------- */
 
-/* A reader that closes standard output early (`| head -1`) is a quiet end. A full disk is an error. */
+/* A reader that closes the pipe early (`| head -1`) is a quiet end, a full disk an error. */
 static void flush_output(void) {
     if (fflush(stdout) == 0 && !ferror(stdout)) return;
     if (errno == EPIPE) exit(0);
@@ -193,48 +170,39 @@ static void read_ids(const char *text, const char *flag, uint32_t vocab_size, Id
     }
 }
 
-/* ---------------------------------------------------------------------------------------------
- * The file
+/* -- The file ------------------------------------------------------------------------------
  *
- * A .bin is this header, the tokenizer section (described at Tokenizer, below) and the weights
- * (described in qwen.c, at the tensors). All numbers are little-endian: uint32_t, uint64_t, IEEE
- * float and double. The tokenizer section begins where the header ends, the weights at the next
- * multiple of 64. Unused bytes are zero.
- * ------------------------------------------------------------------------------------------- */
+ * A .bin is this header, the tokenizer section (described at Tokenizer) and the weights (described
+ * in qwen.c). Numbers are little-endian. The tokenizer section begins where the header ends, the
+ * weights at the next multiple of 64 after it. Unused bytes are zero. */
 
 typedef struct {
     char magic[8];                          //    0  "qwen.c\n" and a NUL
     uint32_t version, header_size;          //    8  2, 1152
-    uint64_t file_size;                     //   16  of the whole file, in bytes
-    uint64_t tokenizer_offset;              //   24  from the beginning of the file: 1152
-    uint64_t tokenizer_size;                //   32  without what fills it up to a multiple of 64
+    uint64_t file_size;                     //   16  bytes of the whole file
+    uint64_t tokenizer_offset, tokenizer_size;          // 24  1152, and its bytes
     uint64_t weights_offset, weights_size;  //   40  they end where the file ends
     uint32_t weight_type, group_size;       //   56  0: bf16, 0; 1: int8, 64 columns to a scale
     uint32_t dim, hidden_dim, n_layers;     //   64  width of the model, of its MLP
-    uint32_t n_heads, n_kv_heads, head_dim; //   76  query heads, key and value heads, their width
+    uint32_t n_heads, n_kv_heads, head_dim; //   76  of queries; of keys, values; their width
     uint32_t vocab_size, max_positions;     //   88  rows of the embedding; longest context
     uint32_t tied;                          //   96  1: the embedding is the output matrix, too
     float rms_eps;                          //  100
     double rope_theta;                      //  104
-    uint32_t qkv_bias;                      //  112  1: wq, wk, wv have biases (Qwen2)
-    uint32_t qk_norm;                       //  116  1: each head of q, k has an RMSNorm (Qwen3)
-    uint32_t kind;                          //  120  0: base, 1: chat; how it runs by default
-    uint32_t chatml;                        //  124  1: chats are framed as ChatML
+    uint32_t qkv_bias, qk_norm;             //  112  1: q, k, v have biases; 1: heads of q, k a norm
+    uint32_t kind, chatml;                  //  120  0: base, 1: chat; 1: chats are framed as ChatML
     uint32_t opening;                       //  128  what opens an answer. 0: nothing,
                                             //       1: <|im_start|>assistant\n, 2: and <think>\n
-    uint32_t cuts_reasoning;                //  132  1: earlier answers lose their reasoning
+    uint32_t cuts_reasoning;                //  132  1: earlier answers keep what follows </think>
     uint32_t im_start, im_end, endoftext;   //  136  token ids
     uint32_t tokenizer_eos;                 //  148  the tokenizer's own eos token, or 0xFFFFFFFF
-    uint32_t max_new_tokens;                //  152  default length of an answer, or 0
-    uint32_t do_sample;                     //  156  1: sample, 0: greedy
+    uint32_t max_new_tokens, do_sample;     //  152  length of an answer, or 0; 1: sample, 0: greedy
     float temperature;                      //  160
     uint32_t top_k;                         //  164  0: off
-    float top_p, min_p;                     //  168
-    float repetition_penalty;               //  176
+    float top_p, min_p, repetition_penalty; //  168
     uint32_t n_eos, eos[32];                //  180  token ids that end a generation
     uint32_t system_size;                   //  312  bytes of the default system message
-    char name[64];                          //  316  the checkpoint's name, NUL-padded
-    char system[768];                       //  380  UTF-8, without a NUL at its end
+    char name[64], system[768];             //  316, 380  UTF-8; only the name ends in a NUL
 } Header;                                   // 1148  and 4 bytes of padding
 
 _Static_assert(sizeof(Header) == 1152, "the header is 1,152 bytes");
@@ -248,45 +216,47 @@ typedef struct {
     const Header *header;
 } File;
 
-/* What the handler of SIGBUS needs of the files that are mapped: two at most, for --compare. */
-static struct { const unsigned char *begin, *end; char message[1024]; } mapped[2];
-static int n_mapped;
+static char bus_line[1024];                 // what on_bus_error shows
 
-/* Reading a page that is gone from its file raises SIGBUS. */
-static void on_bus_error(int number, siginfo_t *info, void *context) {
-    (void)context;
-    const unsigned char *address = info->si_addr;
-    for (int i = 0; i < 2; i++) {
-        if (address < mapped[i].begin || address >= mapped[i].end) continue;
-        if (write(STDERR_FILENO, mapped[i].message, strlen(mapped[i].message)) < 0) { }
-        remove_unfinished();
-        _exit(1);
-    }
-    signal(number, SIG_DFL);                // not ours: the read repeats, and ends the program
+/* A mapped page that is gone from its file raises SIGBUS. */
+static void on_bus_error(int number) {
+    (void)number;
+    if (write(STDERR_FILENO, bus_line, strlen(bus_line)) >= 0) remove_unfinished();
+    _exit(1);
+}
+
+/* Shows one line instead of a crash if a mapped file is cut short. There may be two files. */
+static void watch_map(const char *path) {
+    static const char *other;
+    snprintf(bus_line, sizeof bus_line - 1, "%s: a file changed while it was read: %.400s%s%.400s: "
+             "copy it again", program, other ? other : "", other ? " or " : "", path);
+    make_harmless(bus_line);
+    strcat(bus_line, "\n");
+    other = path;
+    signal(SIGBUS, on_bus_error);
 }
 
 /* Refuses a file that is not a whole .bin of this version. */
 static void check_file(const File *file) {
-    const char *path = file->path;
     static const char pointer[] = "version https://git-lfs";
     const Header *h = file->header;
     const uint16_t one = 1;
     if (file->size >= sizeof pointer - 1 && memcmp(file->data, pointer, sizeof pointer - 1) == 0)
-        die(1, "a Git LFS pointer instead of the file: %s: run git lfs pull", path);
+        die(1, "a Git LFS pointer instead of the file: %s: run git lfs pull", file->path);
     if (file->size < 16 || memcmp(h->magic, "qwen.c\n", sizeof h->magic) != 0)
-        die(1, "not a model of this program: %s: make one with export.py", path);
+        die(1, "not a model of this program: %s: make one with export.py", file->path);
     if (*(const unsigned char *)&one != 1)
-        die(1, "the file is little-endian, this machine is not: %s: use another machine", path);
+        die(1, "this machine is not little-endian: %s: use another machine", file->path);
     if (h->version != 2 || h->header_size != sizeof *h)
         die(1, "version %u of the format, this program reads version 2: %s: export it again",
-            h->version, path);
+            h->version, file->path);
     if (file->size < sizeof *h || h->file_size != file->size)
         die(1, "%zu bytes, its header says %llu: %s: copy or export it again", file->size,
-            (unsigned long long)(file->size < sizeof *h ? sizeof *h : h->file_size), path);
+            file->size < 24 ? 0 : (unsigned long long)h->file_size, file->path);
     if (h->tokenizer_offset != sizeof *h || h->tokenizer_size > file->size
         || h->weights_offset != (sizeof *h + h->tokenizer_size + 63) / 64 * 64
         || h->weights_offset > file->size || h->weights_size != file->size - h->weights_offset)
-        die(1, "the header's offsets do not fit the file: %s: export it again", path);
+        die(1, "the header's offsets do not fit the file: %s: export it again", file->path);
 }
 
 /* Maps PATH: the kernel reads a page when it is used. Dies unless it is a whole .bin. */
@@ -308,46 +278,31 @@ static File map_file(const char *path) {
     close(descriptor);
     file.data = map;
     file.header = map;
-
-    int slot = n_mapped++ % 2;
-    size_t room = sizeof mapped[slot].message - 1;
-    int n = snprintf(mapped[slot].message, room, "%s: the file changed while it was read: %.800s: "
-                     "copy or export it again", program, path);
-    (void)n;
-    make_harmless(mapped[slot].message);
-    strcat(mapped[slot].message, "\n");
-    mapped[slot].begin = file.data;
-    mapped[slot].end = file.data + file.size;
-    struct sigaction action = { .sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO };
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGBUS, &action, NULL);
+    watch_map(path);
     check_file(&file);
     return file;
 }
 
-/* ---------------------------------------------------------------------------------------------
- * The tokenizer
+/* -- The tokenizer -------------------------------------------------------------------------
  *
  * Its section begins with 16 uint32_t: n_vocab, n_added, n_slots, n_blocks, n_decompositions,
- * n_compositions, n_bytes, a zero, and in the last eight the Unicode version of the tables as
- * text, NUL-padded to 16 bytes, and 16 zero bytes. The arrays of Tokenizer follow in its order,
- * each at a multiple of 64 from the section's beginning. The section ends with the last byte of
- * `bytes`.
+ * n_compositions, n_bytes, 0, the Unicode version of the tables as text in 16 bytes, and four
+ * zeros. The arrays of Tokenizer follow in its order, each at a multiple of 64 from the section's
+ * beginning. The section ends with `bytes`.
  *
- * Token i is bytes[token_start[i] .. token_start[i + 1]]: real bytes, not GPT-2's stand-ins.
- * Ids without a token have no bytes. byte_id[b] is the token of byte b alone.
- * ------------------------------------------------------------------------------------------- */
+ * Token i is bytes[token_start[i] .. token_start[i + 1]], real bytes and not GPT-2's stand-ins. An
+ * id without a token has none. byte_id[b] is the token of byte b alone. */
 
-/* The tokens left and right become id. Of two merges, that of the lower rank comes first. The pair
- * (left, right) is stored in slot (left * 0x9E3779B1 + right) * 0x85EBCA6B mod 2^32 >> slot_shift,
- * or in the first empty one after it; slot 0 follows the last. In an empty slot id is NONE. */
+/* The tokens left and right become id. The lowest rank of a word merges first. The pair is in slot
+ * (left * 0x9E3779B1 + right) * 0x85EBCA6B mod 2^32 >> slot_shift, or, if others came first, in the
+ * next free one; slot 0 follows the last. In an empty slot id is NONE. */
 typedef struct { uint32_t left, right, rank, id; } Merge;
 typedef struct { uint32_t first, second, composed; } Pair;  // composed = first + second in NFC
 
 #define NONE UINT32_MAX
 
-/* An element of `added` is an id with these two bits. */
-#define SPECIAL 0x80000000u                 // special: in a chat message it is plain text
+/* `added` holds ids with these two bits. */
+#define SPECIAL 0x80000000u                 // special: plain text where encode is told so
 #define NORMALIZED 0x40000000u              // looked for in the normalised text, not the raw one
 #define ADDED_ID 0x3FFFFFFFu
 
@@ -361,16 +316,15 @@ typedef struct {                            // pointers into the map
     const Merge *merges;                    // [n_slots], a hash table; n_slots is a power of 2
     const uint16_t *block;                  // [0x110000 / 256], see char_properties
     const uint16_t *chars;                  // [n_blocks][256]
-    const Pair *decompositions;             // [n_decompositions], sorted by composed
-    const Pair *compositions;               // [n_compositions], sorted by first, second
+    const Pair *decompositions;             // [n_decompositions], by composed; second may be 0
+    const Pair *compositions;               // [n_compositions], by first, then second
     const unsigned char *bytes;             // [n_bytes]
     bool begins_added[256];                 // low 8 bits of the characters that begin `added`
 } Tokenizer;
 
 typedef struct { const File *file; uint64_t offset; } Section;  // a place in the section
 
-/* Returns the next array of a section: count elements of a size. Counts are below 2^41, so nothing
- * wraps. */
+/* Returns the next array: count elements of a size. Counts are below 2^41, so nothing wraps. */
 static const void *next_array(Section *s, uint64_t count, uint64_t size) {
     const Header *h = s->file->header;
     uint64_t begin = (s->offset + 63) / 64 * 64;
@@ -381,24 +335,24 @@ static const void *next_array(Section *s, uint64_t count, uint64_t size) {
     return s->file->data + h->tokenizer_offset + begin;
 }
 
-/* Returns the bytes of a token. An id without a token has none: the model's vocab_size may be
- * larger than the tokenizer. */
+/* Returns the bytes of a token: none for an id without one, since vocab_size may be larger. */
 static const unsigned char *token_bytes(const Tokenizer *t, int id, size_t *size) {
     bool known = id >= 0 && (uint32_t)id < t->n_vocab;
     *size = known ? t->token_start[id + 1] - t->token_start[id] : 0;
     return known ? t->bytes + t->token_start[id] : t->bytes;
 }
 
-static bool is_pair(const Pair *p) {
-    return p->first <= 0x10FFFF && p->second <= 0x10FFFF && p->composed <= 0x10FFFF;
+static bool all_below(const void *numbers, size_t n, uint32_t limit) {
+    for (size_t i = 0; i < n; i++) if (((const uint32_t *)numbers)[i] >= limit) return false;
+    return true;
 }
 
-/* Names the number of the tokenizer that would lead outside its arrays or into an endless search,
- * or returns NULL. What follows relies on this and checks no more. */
+/* Names the number that would lead outside the arrays or into an endless search, or returns NULL.
+ * What follows relies on this and checks no more. */
 static const char *find_contradiction(const Tokenizer *t, uint32_t vocab_size) {
     if (t->n_vocab < 1 || t->n_vocab > vocab_size) return "number of tokens";
     if (t->n_slots < 2 || (t->n_slots & (t->n_slots - 1)) != 0) return "merge table's size";
-    for (int i = 0; i < 256; i++) if (t->byte_id[i] >= t->n_vocab) return "byte ids";
+    if (!all_below(t->byte_id, 256, t->n_vocab)) return "byte ids";
     for (uint32_t i = 0; i < t->n_vocab; i++) {
         uint32_t begin = t->token_start[i], end = t->token_start[i + 1];
         if (begin > end || end - begin > 65536) return "token starts";  // short enough to print
@@ -416,10 +370,9 @@ static const char *find_contradiction(const Tokenizer *t, uint32_t vocab_size) {
     }
     for (int i = 0; i < 0x110000 / 256; i++)
         if (t->block[i] >= t->n_blocks) return "character table";
-    for (uint32_t i = 0; i < t->n_decompositions; i++)
-        if (!is_pair(&t->decompositions[i])) return "decompositions";
-    for (uint32_t i = 0; i < t->n_compositions; i++)
-        if (!is_pair(&t->compositions[i])) return "compositions";
+    if (!all_below(t->decompositions, 3 * (size_t)t->n_decompositions, 0x110000)
+        || !all_below(t->compositions, 3 * (size_t)t->n_compositions, 0x110000))
+        return "pairs of characters";
     return NULL;
 }
 
@@ -431,11 +384,9 @@ static Tokenizer open_tokenizer(const File *file) {
             vocab_size, 1 << 24, file->path);
     Section s = { file, 0 };
     const uint32_t *head = next_array(&s, 16, sizeof *head);
-    Tokenizer t = {
-        .n_vocab = head[0], .n_added = head[1], .n_slots = head[2], .n_blocks = head[3],
-        .n_decompositions = head[4], .n_compositions = head[5], .n_bytes = head[6],
-        .unicode_version = (const char *)(head + 8),
-    };
+    Tokenizer t = { .n_vocab = head[0], .n_added = head[1], .n_slots = head[2], .n_blocks = head[3],
+                    .n_decompositions = head[4], .n_compositions = head[5], .n_bytes = head[6],
+                    .unicode_version = (const char *)(head + 8), .slot_shift = 32 };
     t.byte_id = next_array(&s, 256, sizeof *t.byte_id);
     t.token_start = next_array(&s, (uint64_t)t.n_vocab + 1, sizeof *t.token_start);
     t.added = next_array(&s, t.n_added, sizeof *t.added);
@@ -450,7 +401,6 @@ static Tokenizer open_tokenizer(const File *file) {
     if (wrong)
         die(1, "impossible %s in the tokenizer section: %s: export it again", wrong, file->path);
 
-    t.slot_shift = 32;
     for (uint32_t n = t.n_slots; n > 1; n /= 2) t.slot_shift--;
     for (uint32_t i = 0; i < t.n_added; i++) {
         size_t size;
@@ -463,9 +413,7 @@ static Tokenizer open_tokenizer(const File *file) {
     return t;
 }
 
-/* ---------------------------------------------------------------------------------------------
- * Characters
- * ------------------------------------------------------------------------------------------- */
+/* -- Characters ----------------------------------------------------------------------------- */
 
 typedef enum { OTHER, LETTER, NUMBER, SPACE, END } Class;   // \p{L}, \p{N}, \s; END: past the text
 
@@ -474,9 +422,7 @@ typedef enum { OTHER, LETTER, NUMBER, SPACE, END } Class;   // \p{L}, \p{N}, \s;
 static unsigned char_properties(const Tokenizer *t, uint32_t c) {
     return t->chars[t->block[c >> 8] * 256u + (c & 255)];
 }
-static unsigned char_combining(const Tokenizer *t, uint32_t c) { return char_properties(t, c) & 255; }
 static Class char_class(const Tokenizer *t, uint32_t c) { return char_properties(t, c) >> 8 & 3; }
-static bool char_may_change(const Tokenizer *t, uint32_t c) { return char_properties(t, c) >> 10 & 1; }
 
 /* Writes s[n] on one line: \n, \t, \\, and \xHH for each byte of what is not printable: what is no
  * UTF-8, white space but the space, and controls. */
@@ -494,49 +440,35 @@ static void write_piece(const Tokenizer *t, FILE *out, const unsigned char *s, s
     }
 }
 
-/* ---------------------------------------------------------------------------------------------
- * NFC (Unicode Standard Annex 15)
- * ------------------------------------------------------------------------------------------- */
+/* -- NFC (Unicode Standard Annex 15) -------------------------------------------------------- */
 
 /* A text is a list of keys, one for each character. From the top a key holds the character's
  * combining class, its place and its code point, so that sorting keys as numbers puts characters
  * into canonical order: by class, and within a class by place. */
 static void push_char(const Tokenizer *t, Keys *text, uint32_t c) {
-    push_key(text, (uint64_t)char_combining(t, c) << 56 | (uint64_t)text->n << 21 | c);
+    uint64_t combining = char_properties(t, c) & 255;
+    push_key(text, combining << 56 | (uint64_t)text->n << 21 | c);
 }
 
 static uint32_t code_at(const Keys *text, size_t i) { return text->key[i] & 0x1FFFFF; }
 static int combining_at(const Keys *text, size_t i) { return (int)(text->key[i] >> 56); }
 
 static int compare(uint64_t x, uint64_t y) { return (x > y) - (x < y); }
-
 static int by_key(const void *a, const void *b) {
     return compare(*(const uint64_t *)a, *(const uint64_t *)b);
 }
-
 static int by_composed(const void *a, const void *b) {
     return compare(((const Pair *)a)->composed, ((const Pair *)b)->composed);
 }
-
 static int by_parts(const void *a, const void *b) {
     const Pair *x = a, *y = b;
     return compare((uint64_t)x->first << 32 | x->second, (uint64_t)y->first << 32 | y->second);
 }
 
-/* Hangul syllables are not in the tables: they follow from arithmetic. */
-enum { HANGUL = 0xAC00, LEAD = 0x1100, VOWEL = 0x1161, TRAIL = 0x11A7,
-       LEADS = 19, VOWELS = 21, TRAILS = 28, SYLLABLES = LEADS * VOWELS * TRAILS };
-
 /* Appends the full decomposition of c. */
 static void push_decomposed(const Tokenizer *t, Keys *text, uint32_t c) {
     uint32_t trailing[8];                   // Unicode needs 3 at most
     int n = 0;
-    if (c - HANGUL < SYLLABLES) {
-        uint32_t vowel = (c - HANGUL) / TRAILS, trail = (c - HANGUL) % TRAILS;
-        trailing[n++] = trail ? TRAIL + trail : 0;
-        trailing[n++] = VOWEL + vowel % VOWELS;
-        c = LEAD + vowel / VOWELS;
-    }
     while (c >= 0xC0 && n < 8) {
         const Pair *p = bsearch(&(Pair){ .composed = c }, t->decompositions, t->n_decompositions,
                                 sizeof *p, by_composed);
@@ -550,11 +482,6 @@ static void push_decomposed(const Tokenizer *t, Keys *text, uint32_t c) {
 
 /* Returns the one character that first and second make together, or 0. */
 static uint32_t compose(const Tokenizer *t, uint32_t first, uint32_t second) {
-    if (first - LEAD < LEADS && second - VOWEL < VOWELS)
-        return HANGUL + ((first - LEAD) * VOWELS + (second - VOWEL)) * TRAILS;
-    if (first - HANGUL < SYLLABLES && (first - HANGUL) % TRAILS == 0
-        && second - (TRAIL + 1) < TRAILS - 1)
-        return first + (second - TRAIL);
     const Pair *p = bsearch(&(Pair){ first, second, 0 }, t->compositions, t->n_compositions,
                             sizeof *p, by_parts);
     return p ? p->composed : 0;
@@ -574,7 +501,8 @@ static void normalize(const Tokenizer *t, const Keys *raw, Keys *text) {
     for (size_t i = 0; i < text->n; i++) {
         int combining = combining_at(text, i);
         uint32_t c = code_at(text, i), composed = 0;
-        if (last < combining && char_may_change(t, c)) composed = compose(t, code_at(text, base), c);
+        if (last < combining && (char_properties(t, c) >> 10 & 1))
+            composed = compose(t, code_at(text, base), c);
         if (composed) { text->key[base] = composed; continue; }
         if (combining == 0) base = kept;
         last = combining == 0 ? -1 : combining;
@@ -583,9 +511,7 @@ static void normalize(const Tokenizer *t, const Keys *raw, Keys *text) {
     text->n = kept;
 }
 
-/* ---------------------------------------------------------------------------------------------
- * Split
- * ------------------------------------------------------------------------------------------- */
+/* -- Split ---------------------------------------------------------------------------------- */
 
 static Class class_at(const Tokenizer *t, const Keys *text, size_t i) {
     return i < text->n ? char_class(t, code_at(text, i)) : END;
@@ -602,14 +528,14 @@ static uint32_t lower_at(const Keys *text, size_t i) {
 }
 
 /* Returns where the word that begins at i ends. The pattern's branches, in its order:
- *     (?i:'s|'t|'re|'ve|'m|'ll|'d) | [^\r\n\p{L}\p{N}]?\p{L}+ | \p{N}
- *     | ?[^\s\p{L}\p{N}]+[\r\n]* | \s*[\r\n]+ | \s+(?!\S) | \s+      (a space before ? in the 4th) */
+ *     (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|
+ *     \s*[\r\n]+|\s+(?!\S)|\s+ */
 static size_t word_end(const Tokenizer *t, const Keys *text, size_t i) {
     Class class = class_at(t, text, i), next = class_at(t, text, i + 1);
     if (code_at(text, i) == '\'') {
         uint32_t a = lower_at(text, i + 1), b = lower_at(text, i + 2);
         if (a == 's' || a == 't' || a == 'm' || a == 'd') return i + 2;
-        if ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l')) return i + 3;
+        if (((a == 'r' || a == 'v') && b == 'e') || (a == 'l' && b == 'l')) return i + 3;
     }
     if (class == LETTER || (next == LETTER && class != NUMBER && !newline_at(text, i))) {
         do i++; while (class_at(t, text, i) == LETTER);
@@ -622,14 +548,13 @@ static size_t word_end(const Tokenizer *t, const Keys *text, size_t i) {
         return i;
     }
     size_t end = i, after_newline = 0;
-    for (; class_at(t, text, end) == SPACE; end++) if (newline_at(text, end)) after_newline = end + 1;
+    for (; class_at(t, text, end) == SPACE; end++)
+        if (newline_at(text, end)) after_newline = end + 1;
     if (after_newline) return after_newline;
     return end < text->n && end - i > 1 ? end - 1 : end;    // the last space joins the next word
 }
 
-/* ---------------------------------------------------------------------------------------------
- * BPE (Sennrich et al. 2016)
- * ------------------------------------------------------------------------------------------- */
+/* -- BPE (Sennrich et al. 2016) ------------------------------------------------------------- */
 
 /* The tokens of a word are a linked list, at first one for each byte. Neighbours that can merge
  * wait in a heap: the lowest rank first, then the leftmost. An entry whose pair has changed since
@@ -719,9 +644,7 @@ static void merge_word(const Tokenizer *t, Scratch *b, const Keys *text, size_t 
     for (uint32_t i = 0; i < n; i = b->nodes[i].next) push_id(ids, (int)b->nodes[i].id);
 }
 
-/* ---------------------------------------------------------------------------------------------
- * Encode
- * ------------------------------------------------------------------------------------------- */
+/* -- Encode --------------------------------------------------------------------------------- */
 
 typedef struct { size_t at, length; int id; } Match;    // characters of a text that are one token
 
@@ -738,9 +661,9 @@ static size_t match_token(const Tokenizer *t, int id, const Keys *text, size_t i
     return n;
 }
 
-/* Returns the first added token in a text from i on: the leftmost, and of these the longest. If
- * not `special`, tokens that are special are passed over. `normalized` is NORMALIZED or 0: the tokens
- * to look for. Without a match `at` is the text's end. */
+/* Returns the first added token in a text from i on: the leftmost, and of these the longest. Looks
+ * for those with the bit `normalized`, which is NORMALIZED or 0. Passes over special ones if not
+ * `special`. Without a match `at` is the text's end. */
 static Match find_added(const Tokenizer *t, const Keys *text, size_t i, uint32_t normalized,
                         bool special) {
     for (; i < text->n; i++) {
@@ -793,9 +716,7 @@ static void encode(const Tokenizer *t, const char *text, size_t n, bool special,
     free(scratch.nodes);
 }
 
-/* ---------------------------------------------------------------------------------------------
- * The program
- * ------------------------------------------------------------------------------------------- */
+/* -- The program ---------------------------------------------------------------------------- */
 
 #ifndef QWEN_C
 
@@ -813,22 +734,15 @@ static const char usage[] =
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);               // a closed pipe becomes an error for flush_output
     bool only_ids = false, plain = false, decode = false, help = false, flags = true;
-    const struct { const char *name; bool *value; } known[] = {
-        { "--ids", &only_ids }, { "--plain", &plain }, { "--decode", &decode },
-        { "--help", &help }, { "-h", &help },
-    };
     int n = 0;                              // arguments that are no flags; they move to the front
     for (int i = 1; i < argc; i++) {
-        size_t k = 0;
         if (!flags || argv[i][0] != '-' || !argv[i][1]) argv[n++] = argv[i];
         else if (strcmp(argv[i], "--") == 0) flags = false;
-        else {
-            while (k < sizeof known / sizeof *known && strcmp(argv[i], known[k].name) != 0) k++;
-            if (k == sizeof known / sizeof *known)
-                die(2, "no such flag: %s: see --help; -- goes before a text that begins with -",
-                    argv[i]);
-            *known[k].value = true;
-        }
+        else if (strcmp(argv[i], "--ids") == 0) only_ids = true;
+        else if (strcmp(argv[i], "--plain") == 0) plain = true;
+        else if (strcmp(argv[i], "--decode") == 0) decode = true;
+        else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) help = true;
+        else die(2, "no such flag: %s: see --help; put -- before a text with a -", argv[i]);
     }
     if (help) { fputs(usage, stdout); flush_output(); return 0; }
     if (n == 0) die(2, "no model: MODEL.bin: make one with export.py, and see --help");
@@ -847,24 +761,23 @@ int main(int argc, char **argv) {
         if (i > 1) push_bytes(&input, " ", 1);
         push_bytes(&input, argv[i], strlen(argv[i]));
     }
-    if (!decode) encode(&t, input.data, input.n, !plain, &ids);
-    else {
+    if (decode) {
         if (input.n > 0 && memchr(input.data, 0, input.n))
             die(2, "a NUL byte among the ids: --decode: write ids as decimal numbers");
         push_bytes(&input, "", 1);          // its NUL
         read_ids(input.data, "--decode", file.header->vocab_size, &ids);
+    } else {
+        encode(&t, input.data, input.n, !plain, &ids);
     }
 
     for (size_t i = 0; i < ids.n && !ferror(stdout); i++) {
         size_t size;
         const unsigned char *bytes = token_bytes(&t, ids.id[i], &size);
         if (decode) fwrite(bytes, 1, size, stdout);
-        else if (only_ids) printf("%s%d", i ? " " : "", ids.id[i]);
-        else {
-            printf("%d\t", ids.id[i]);
-            write_piece(&t, stdout, bytes, size);
-            putchar('\n');
-        }
+        else printf(only_ids ? "%s%d" : "%s%d\t", only_ids && i ? " " : "", ids.id[i]);
+        if (decode || only_ids) continue;
+        write_piece(&t, stdout, bytes, size);
+        putchar('\n');
     }
     if (only_ids) putchar('\n');
     flush_output();
