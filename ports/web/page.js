@@ -14,9 +14,9 @@ const WORDS = {
       + "further on dialogues in which every turn ends with the token <|im_end|>.",
     lead2: "Ask both the same question: the bar under each token is the probability, as the model "
       + "sees it, that the turn ends there.",
-    lead3: "An answer ends only where two agree, weights that learnt to say <|im_end|> and a runner "
-      + "that stops at it; let the runner ignore it, or click a token and choose another, and see "
-      + "who runs on.",
+    lead3: "An answer ends only where two agree, weights that learnt to say <|im_end|> and a "
+      + "runner that stops at it; let the runner ignore it, or click a token and choose another, "
+      + "and see who runs on.",
     question: "A question for both", ask: "Ask", examples: "Examples",
     ignore: "The runner ignores <|im_end|>", temperature: "Temperature",
     pause: "Pause", play: "Go on", skip: "To the end",
@@ -25,9 +25,11 @@ const WORDS = {
     tokens: "Tokens of the answer. Arrow keys move, Enter shows what else was likely.",
     legend: "The bar: P(<|im_end|>), from empty, 0, to full, 1. Click a token for what else was "
       + "likely there.",
-    cases: "The four cases", stops: "The runner stops at <|im_end|>", ignores: "The runner ignores it",
-    about: "This page is the C program qwen.c, compiled to WebAssembly, with two small models made "
-      + "for it; they know colours, animals and little else. Nothing that you type leaves the page.",
+    cases: "The four cases", stops: "The runner stops at <|im_end|>",
+    ignores: "The runner ignores it",
+    about: "This page is the C program qwen.c, compiled to WebAssembly, with two small models "
+      + "made for it; they know colours, animals and little else. Nothing that you type leaves "
+      + "the page.",
     speed: rate => `Here it writes ${rate} tokens a second; the page slows it down.`,
     stopSign: "■ the runner stops", onSign: "→ and so on",
     running: "…",
@@ -254,6 +256,8 @@ function result(column, err, yours) {
   return { kind: "limit", n: rows.length, highest };
 }
 
+const hasStopped = ({ kind }) => ["ended", "youEnded", "documentEnded"].includes(kind);
+
 /* ---- What is seen ------------------------------------------------------------------------ */
 
 /* Puts a text into an element; special tokens in it are code. */
@@ -316,20 +320,22 @@ function show(column) {
 
 function showToken(column, index) {
   const row = column.rows[index], whole = visible(row), special = /^<\|.*\|>$/.test(whole);
-  const space = /^ ?/.exec(whole)[0], text = whole.slice(space.length);
+  const space = /^ (?=\S)/.test(whole) ? " " : "";      // it stands between the tokens
+  const text = whole.slice(space.length).replace(/ /g, "␣").replace(/\n/g, "⏎");
   const token = make("button", `token${row.yours ? " yours" : ""}`);
   token.type = "button";
   token.tabIndex = index === 0 ? 0 : -1;
   token.setAttribute("aria-expanded", "false");
   const broken = text.startsWith("\\x");
-  const piece = make("span", `piece${special || broken ? " special" : ""}${isEnd(row) ? " end" : ""}`,
-    text.replace(/\n/g, "⏎"));
+  const piece = make("span", "piece", text);
+  piece.classList.toggle("special", special || broken || /^[␣⏎]+$/.test(text));
+  piece.classList.toggle("end", isEnd(row));
   const bar = make("span", "bar"), level = make("i", "");
   bar.append(level);
   token.append(piece, bar);
   token.onclick = () => openChoices(column, index, token);
   column.text.append(space, token);       // a space at the end of a line takes no room
-  if (text.includes("\n")) column.text.append(document.createElement("br"));
+  if (whole.includes("\n")) column.text.append(document.createElement("br"));
   labelToken(token, row);
   if (row.end >= 0.5 && bar.offsetWidth > 50) bar.append(make("b", "", probability(row.end)));
   if (!still.matches) level.getBoundingClientRect();    // so that the height is seen to grow
@@ -349,14 +355,15 @@ function verdict(column) {
   const strong = make("strong", ""), small = make("small", "");
   fill(strong, words[kind](n));
   fill(small, kind === "ignored" ? words.ignoredWhy : words.highest(probability(highest)));
-  column.verdict.className = `verdict ${kind}${kind === "limit" || kind === "ignored" ? "" : " ended"}`;
+  column.verdict.className = "verdict";
+  column.verdict.classList.toggle("ended", hasStopped(column.result));
   column.verdict.replaceChildren(strong, small);
 }
 
 function finish(column) {
   if (column.section.dataset.state === "done") return;
   column.section.dataset.state = "done";
-  const stopped = ["ended", "youEnded", "documentEnded"].includes(column.result.kind);
+  const stopped = hasStopped(column.result);
   if (column.result.kind !== "error")
     column.text.append(make("span", `sign ${stopped ? "stop" : "on"}`,
       stopped ? words.stopSign : words.onSign));
@@ -371,7 +378,7 @@ function showCases() {
       const done = columns[kind].section.dataset.state === "done";
       const now = (runner === "ignores") === asked.ignore;
       const seen = found && found.kind !== "error" && (done || !now);
-      const ended = seen && ["ended", "documentEnded"].includes(found.kind);
+      const ended = seen && hasStopped(found);
       cell.className = `${seen ? "" : "untried"}${ended ? "ended" : ""}${now ? " now" : ""}`;
       cell.textContent = !seen ? "" : ended ? words.caseEnded(found.n)
         : found.kind === "ignored" ? words.caseIgnored(found.n) : words.caseLimit();
@@ -386,8 +393,8 @@ function showCases() {
 
 /* The text of an answer, as the program prints it. */
 function textOf(column) {
-  const { rows, result: { kind } } = column;
-  const shown = kind === "limit" || kind === "ignored" ? rows : rows.slice(0, -1);
+  const { rows } = column;
+  const shown = hasStopped(column.result) ? rows.slice(0, -1) : rows;
   return decode(Uint8Array.from(shown.flatMap(row => [...row.bytes])));
 }
 

@@ -6,7 +6,7 @@
  * what it prints. Returns its exit status. */
 function runProgram(module, files, args, write) {
   const OK = 0, BAD_FILE = 8, NO_ENTRY = 44, NOT_THERE = 52;
-  const REGULAR = 4, DIRECTORY = 3, FOLDER = 3;     // descriptor 3 is the folder that holds the files
+  const REGULAR = 4, DIRECTORY = 3, FOLDER = 3;     // descriptor 3 is the folder of the files
   const opened = [];                                // [{ bytes, at }] of descriptor 4 + index
   const encode = text => new TextEncoder().encode(text + "\0");
   let memory;
