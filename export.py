@@ -334,9 +334,9 @@ def evaluate(text: str, names: Dict[str, Any]) -> Any:
         return UNKNOWN
 
     try:
-        text = "(" + re.sub("(?s)" + STRING + "|[|~]", decode, text).strip() + ")"
         with warnings.catch_warnings():         # \q in a string is no error
             warnings.simplefilter("ignore")
+            text = "(" + re.sub("(?s)" + STRING + "|[|~]", decode, text).strip() + ")"
             return value(ast.parse(text, mode="eval").body)
     except (SyntaxError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return UNKNOWN
@@ -392,11 +392,11 @@ def read_template(directory: str, config: Settings) -> Tuple[Tuple[int, int, int
         return (1, 1, 0), b""
     if type(template) is not str:
         config.refuse("chat_template", "it should be a text, or a list with one named default")
-    template = re.sub(r"(?s)\{#.*?#\}", "", template)
-    if "<|im_start|>" not in template or "<|im_end|>" not in template:
+    source = re.sub(r"(?s)\{#.*?#\}", "", template)
+    if "<|im_start|>" not in source or "<|im_end|>" not in source:
         say("note: the chat template is not ChatML, ./qwen will refuse to chat", config.path)
         return (0, 1, 0), b""
-    tokens = {name: value for name, value in config.values.items() if name.endswith("_token")}
+    tokens = {name: value for name, value in config.values.items() if type(value) is str}
     text = walk(template, {**FOUND, **tokens})
     text, known = ("", False) if text is UNKNOWN else (text, True)
     system = re.match(r"(?s)\s*<\|im_start\|>system\n(.*?)<\|im_end\|>", text)
@@ -414,7 +414,7 @@ def read_template(directory: str, config: Settings) -> Tuple[Tuple[int, int, int
     if len(encoded) > 768:
         raise Refusal(f"the default system message has {len(encoded)} bytes", config.path,
                       "shorten it to 768 in the chat template")
-    return (1, opening, bool(re.search(r"""</think>['"]\s*\)""", template))), encoded
+    return (1, opening, bool(re.search(r"""</think>['"]\s*\)""", source))), encoded
 
 # -- The tokenizer section -------------------------------------------------------------------------
 
@@ -455,7 +455,7 @@ def read_tokens(tokenizer: Settings, model: Settings, vocab_size: int,
     vocab, alphabet = model.get("vocab", dict), byte_alphabet()
     for text, i in vocab.items():
         if type(i) is not int or not 0 <= i < vocab_size:
-            refuse(f"vocab gives {brief.repr(text)} the id {brief.repr(i)}, not below {vocab_size}")
+            refuse(f"vocab gives {brief.repr(text)} the id {brief.repr(i)}, vocab_size is {vocab_size}")
     if "" in vocab or not set(map(ord, set().union(*vocab))) <= set(alphabet):
         refuse("vocab has a token that is not made of the byte-level alphabet")
     tokens = {i: text.translate(alphabet).encode("latin-1") for text, i in vocab.items()}
@@ -642,7 +642,7 @@ def read_tensor_list(path: str) -> Dict[str, Tensor]:
 
 def find_tensors(directory: str) -> Dict[str, Tensor]:
     """Returns all tensors of model.safetensors, or else of the shards that its index names, or of
-    shards without an index, by names without `model.`."""
+    shards without an index, by the names that `transformers` stores."""
     files = sorted(os.listdir(directory))
     numbered = [name for name in files if re.fullmatch(r"model-\d+-of-\d+\.safetensors", name)]
     weight_map = None
@@ -669,7 +669,7 @@ def find_tensors(directory: str) -> Dict[str, Tensor]:
     tensors: Dict[str, Tensor] = {}
     for shard in shards:
         for stored, tensor in read_tensor_list(os.path.join(directory, shard)).items():
-            name = re.sub(r"^(model\.)+", "", stored)
+            name = re.sub(r"^(model\.)*(?=embed_tokens|layers|norm)", "model.", stored)
             if name in tensors or weight_map and weight_map.get(stored) != shard:
                 raise Refusal(f"{brief.repr(stored)} is in {shard}, too, or not in weight_map",
                               directory, AGAIN)
@@ -679,8 +679,8 @@ def find_tensors(directory: str) -> Dict[str, Tensor]:
 def tensor_shapes(c: Config) -> Iterator[Tuple[str, List[int]]]:
     """Yields (name, shape) of the tensors in the order in which the forward pass meets them."""
     q_dim, kv_dim = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
-    yield "embed_tokens.weight", [c.vocab_size, c.dim]
-    for layer in (f"layers.{i}." for i in range(c.n_layers)):
+    yield "model.embed_tokens.weight", [c.vocab_size, c.dim]
+    for layer in (f"model.layers.{i}." for i in range(c.n_layers)):
         yield layer + "input_layernorm.weight", [c.dim]
         for name, rows in (("q", q_dim), ("k", kv_dim), ("v", kv_dim)):
             yield layer + f"self_attn.{name}_proj.weight", [rows, c.dim]
@@ -693,7 +693,7 @@ def tensor_shapes(c: Config) -> Iterator[Tuple[str, List[int]]]:
         for name in ("gate", "up"):
             yield layer + f"mlp.{name}_proj.weight", [c.hidden_dim, c.dim]
         yield layer + "mlp.down_proj.weight", [c.dim, c.hidden_dim]
-    yield "norm.weight", [c.dim]
+    yield "model.norm.weight", [c.dim]
     if not c.tied:
         yield "lm_head.weight", [c.vocab_size, c.dim]
 
@@ -704,9 +704,9 @@ def choose_tensors(c: Config, directory: str) -> Tuple[Config, List[Tensor]]:
     if any(name.endswith((".qweight", ".scales", ".qzeros", ".weight_scale", ".weight_scale_inv",
                           ".absmax", ".weight_packed")) for name in found):
         raise Refusal("quantised tensors", directory, UNQUANTISED)
-    head, embedding = (found.get(name) for name in ("lm_head.weight", "embed_tokens.weight"))
+    head, embedding = (found.get(name) for name in ("lm_head.weight", "model.embed_tokens.weight"))
     if c.tied and head and not embedding:
-        found["embed_tokens.weight"] = found.pop("lm_head.weight")
+        found["model.embed_tokens.weight"] = found.pop("lm_head.weight")
     elif c.tied and head and not same_tensors(head, embedding):
         c = c._replace(tied=False)
         say("note: lm_head.weight differs from the embedding and is used, though config.json says "
@@ -841,6 +841,10 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
     check_out(out_path, directory)
     eos, generation = read_generation(directory, config, c.vocab_size)
     c, tensors = choose_tensors(c, directory)
+    parts = [os.path.join(directory, name) for name in ("tokenizer.json", "vocab.json")]
+    if os.path.lexists(parts[1]) and not os.path.lexists(parts[0]):
+        raise Refusal("vocab.json without tokenizer.json", directory, "make one with transformers: "
+                      "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)")
     section, added = tokenizer_section(read_json(directory, "tokenizer.json"), c.vocab_size)
     for dtype in sorted({t.dtype for t in tensors if len(t.shape) == 2} - {"BF16"}):
         say(f"note: {dtype} matrices are rounded to the nearest bf16", directory)
@@ -893,7 +897,7 @@ def main() -> int:
     except Refusal as error:
         say(*error.args)
     except OSError as error:
-        path = str(error.filename or temporary)
+        path = args.out if error.filename in (None, temporary) else str(error.filename)
         say(str(error.strerror), path,
             "free some space" if error.errno == errno.ENOSPC else
             "the link leads nowhere: " + AGAIN if os.path.islink(path) else

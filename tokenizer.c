@@ -182,26 +182,26 @@ typedef struct {
     uint64_t file_size;                     //   16  bytes of the whole file
     uint64_t tokenizer_offset, tokenizer_size;          // 24  1152, and its bytes
     uint64_t weights_offset, weights_size;  //   40  they end where the file ends
-    uint32_t weight_type, group_size;       //   56  0: bf16, 0; 1: int8, 64 columns to a scale
-    uint32_t dim, hidden_dim, n_layers;     //   64  width of the model, of its MLP
-    uint32_t n_heads, n_kv_heads, head_dim; //   76  of queries; of keys, values; their width
-    uint32_t vocab_size, max_positions;     //   88  rows of the embedding; longest context
-    uint32_t tied;                          //   96  1: the embedding is the output matrix, too
+    int32_t weight_type, group_size;        //   56  0: bf16, 0; 1: int8, 64 columns to a scale
+    int32_t dim, hidden_dim, n_layers;      //   64  width of the model, of its MLP
+    int32_t n_heads, n_kv_heads, head_dim;  //   76  of queries; of keys, values; their width
+    int32_t vocab_size, max_positions;      //   88  rows of the embedding; longest context
+    int32_t tied;                           //   96  1: the embedding is the output matrix, too
     float rms_eps;                          //  100
     double rope_theta;                      //  104
-    uint32_t qkv_bias, qk_norm;             //  112  1: q, k, v have biases; 1: heads of q, k a norm
-    uint32_t kind, chatml;                  //  120  0: base, 1: chat; 1: chats are framed as ChatML
-    uint32_t opening;                       //  128  what opens an answer. 0: nothing,
+    int32_t qkv_bias, qk_norm;              //  112  1: q, k, v have biases; 1: heads of q, k a norm
+    int32_t kind, chatml;                   //  120  0: base, 1: chat; 1: chats are framed as ChatML
+    int32_t opening;                        //  128  what opens an answer. 0: nothing,
                                             //       1: <|im_start|>assistant\n, 2: and <think>\n
-    uint32_t cuts_reasoning;                //  132  1: earlier answers keep what follows </think>
-    uint32_t im_start, im_end, endoftext;   //  136  token ids
-    uint32_t tokenizer_eos;                 //  148  the tokenizer's own eos token, or 0xFFFFFFFF
-    uint32_t max_new_tokens, do_sample;     //  152  length of an answer, or 0; 1: sample, 0: greedy
+    int32_t cuts_reasoning;                 //  132  1: earlier answers keep what follows </think>
+    int32_t im_start, im_end, endoftext;    //  136  token ids
+    int32_t tokenizer_eos;                  //  148  the tokenizer's own eos token, or 0xFFFFFFFF
+    int32_t max_new_tokens, do_sample;      //  152  length of an answer, or 0; 1: sample, 0: greedy
     float temperature;                      //  160
-    uint32_t top_k;                         //  164  0: off
+    int32_t top_k;                          //  164  0: off
     float top_p, min_p, repetition_penalty; //  168
-    uint32_t n_eos, eos[32];                //  180  token ids that end a generation
-    uint32_t system_size;                   //  312  bytes of the default system message
+    int32_t n_eos, eos[32];                 //  180  token ids that end a generation
+    int32_t system_size;                    //  312  bytes of the default system message
     char name[64], system[768];             //  316, 380  UTF-8; only the name ends in a NUL
 } Header;                                   // 1148  and 4 bytes of padding
 
@@ -251,8 +251,8 @@ static void check_file(const File *file) {
         die(1, "version %u of the format, this program reads version 2: %s: export it again",
             h->version, file->path);
     if (file->size < sizeof *h || h->file_size != file->size)
-        die(1, "%zu bytes, its header says %llu: %s: copy or export it again", file->size,
-            file->size < 24 ? 0 : (unsigned long long)h->file_size, file->path);
+        die(1, "%zu bytes, its header says %llu: %s: copy it again, or make it with export.py",
+            file->size, file->size < 24 ? 0 : (unsigned long long)h->file_size, file->path);
     if (h->tokenizer_offset != sizeof *h || h->tokenizer_size > file->size
         || h->weights_offset != (sizeof *h + h->tokenizer_size + 63) / 64 * 64
         || h->weights_offset > file->size || h->weights_size != file->size - h->weights_offset)

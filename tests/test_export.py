@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import hashlib
 import json
 import os
+import pty
 import random
 import resource
 import shutil
@@ -33,72 +35,20 @@ from make_checkpoint import QWEN15_TEMPLATE, make_checkpoint            # noqa: 
 
 unicode_tables = export.unicode_tables
 export.unicode_tables = functools.lru_cache(None)(unicode_tables)       # half a second that each export would take
-SCRATCH = ""                                                            # a directory of this run's own
-
-QWEN25_TEMPLATE = r"""{%- if tools %}
-    {{- '<|im_start|>system\n' }}
-    {%- if messages[0]['role'] == 'system' %}
-        {{- messages[0]['content'] }}
-    {%- else %}
-        {{- 'You are Qwen, created by Alibaba Cloud. You are a helpful assistant.' }}
-    {%- endif %}
-    {{- "\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function signatures within <tools></tools> XML tags:\n<tools>" }}
-    {%- for tool in tools %}
-        {{- "\n" }}
-        {{- tool | tojson }}
-    {%- endfor %}
-    {{- "\n</tools>\n\nFor each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call><|im_end|>\n" }}
-{%- else %}
-    {%- if messages[0]['role'] == 'system' %}
-        {{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}
-    {%- else %}
-        {{- '<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n' }}
-    {%- endif %}
-{%- endif %}
-{%- for message in messages %}
-    {%- if (message.role == "user") or (message.role == "system" and not loop.first) or (message.role == "assistant" and not message.tool_calls) %}
-        {{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n' }}
-    {%- elif message.role == "assistant" %}
-        {{- '<|im_start|>' + message.role }}
-        {%- if message.content %}
-            {{- '\n' + message.content }}
-        {%- endif %}
-        {%- for tool_call in message.tool_calls %}
-            {%- if tool_call.function is defined %}
-                {%- set tool_call = tool_call.function %}
-            {%- endif %}
-            {{- '\n<tool_call>\n{"name": "' }}
-            {{- tool_call.name }}
-            {{- '", "arguments": ' }}
-            {{- tool_call.arguments | tojson }}
-            {{- '}\n</tool_call>' }}
-        {%- endfor %}
-        {{- '<|im_end|>\n' }}
-    {%- elif message.role == "tool" %}
-        {%- if (loop.index0 == 0) or (messages[loop.index0 - 1].role != "tool") %}
-            {{- '<|im_start|>user' }}
-        {%- endif %}
-        {{- '\n<tool_response>\n' }}
-        {{- message.content }}
-        {{- '\n</tool_response>' }}
-        {%- if loop.last or (messages[loop.index0 + 1].role != "tool") %}
-            {{- '<|im_end|>\n' }}
-        {%- endif %}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\n' }}
-{%- endif %}
-"""
-
+SCRATCH = ""                            # a directory of this run's own
+SAID: List[str] = []                    # what the last export in this process showed
+UNICODE_CHECKSUM = "06ce608d54c7fa038d7098a8336500f7611dd245e5cf013227d5a793f5d190f4"
 
 # -- A reader of model.bin --------------------------------------------------------------------------------
 
+HEADER_FORMAT = "<8sII5QII8IIfdIIIIIIIIIIIIfIfffI32II64s768s4x"
 HEADER_FIELDS = (
-    "magic version header_size file_size tokenizer_offset tokenizer_size weights_offset weights_size weight_type "
-    "group_size dim hidden_dim n_layers n_heads n_kv_heads head_dim vocab_size max_positions tied rms_eps rope_theta "
-    "kind chatml im_start im_end endoftext n_eos eos0 eos1 eos2 eos3 eos4 eos5 eos6 eos7 do_sample temperature top_k "
-    "top_p repetition_penalty system_size name system").split()
+    "magic version header_size file_size tokenizer_offset tokenizer_size weights_offset "
+    "weights_size weight_type group_size dim hidden_dim n_layers n_heads n_kv_heads head_dim "
+    "vocab_size max_positions tied rms_eps rope_theta qkv_bias qk_norm kind chatml opening "
+    "cuts_reasoning im_start im_end endoftext tokenizer_eos max_new_tokens do_sample temperature "
+    "top_k top_p min_p repetition_penalty n_eos "
+    + " ".join(f"eos{i}" for i in range(32)) + " system_size name system").split()
 
 
 def align(n: int) -> int:
@@ -111,25 +61,29 @@ class Bin:
     def __init__(self, path: str):
         with open(path, "rb") as file:
             self.data = data = file.read()
-        values = struct.unpack("<8s2I5Q2I8I1I1f1d6I8I1I1f1I2f1I64s768s", data[:1024])
+        values = struct.unpack(HEADER_FORMAT, data[:1152])
         self.__dict__.update(zip(HEADER_FIELDS, values))
         h: Any = self
-        assert h.magic == b"qwen.c\n\0" and (h.version, h.header_size) == (1, 1024) and h.file_size == len(data)
-        assert h.tokenizer_offset == 1024 and h.weights_offset == align(1024 + h.tokenizer_size)
-        assert h.weights_offset + h.weights_size == h.file_size
-        self.used: List[Tuple[int, int]] = [(0, 1024)]
+        assert h.magic == b"qwen.c\n\0" and (h.version, h.header_size) == (2, 1152)
+        assert h.file_size == len(data) and h.weights_offset + h.weights_size == h.file_size
+        assert h.tokenizer_offset == 1152 and h.weights_offset == align(1152 + h.tokenizer_size)
+        assert not any(data[1148:1152])
+        self.used: List[Tuple[int, int]] = [(0, 1152)]
         self.eos = list(values[HEADER_FIELDS.index("eos0"):][:h.n_eos])
         self.system = h.system[:h.system_size].decode()
         assert not any(values[HEADER_FIELDS.index("system")][h.system_size:])
         self.name = h.name.rstrip(b"\0").decode()
 
-        self.at = 1024
+        self.at = 1152
         (self.n_vocab, self.n_added, self.n_slots, n_blocks, n_decompositions, n_compositions, n_bytes, zero) = self.take("I", 8)
         self.unicode_version = bytes(self.take("B", 16)).rstrip(b"\0").decode()
         assert zero == 0 and not any(self.take("B", 16))
         self.byte_id = self.take("I", 256)
         starts = self.array("I", self.n_vocab + 1)
-        self.added = self.array("I", self.n_added)
+        flagged = self.array("I", self.n_added)
+        self.added = [i & 0x3FFFFFFF for i in flagged]
+        self.special = {i & 0x3FFFFFFF for i in flagged if i >> 31}
+        self.normalized = {i & 0x3FFFFFFF for i in flagged if i >> 30 & 1}
         self.slots = list(zip(*[iter(self.array("I", 4 * self.n_slots))] * 4))
         self.block = self.array("H", 4352)
         self.chars = self.array("H", 256 * n_blocks)
@@ -137,7 +91,7 @@ class Bin:
         self.compositions = list(zip(*[iter(self.array("I", 3 * n_compositions))] * 3))
         text = bytes(self.array("B", n_bytes))
         self.tokens = [text[a:b] for a, b in zip(starts, starts[1:])]
-        assert starts[0] == 0 and starts[-1] == n_bytes and self.at == 1024 + h.tokenizer_size
+        assert starts[0] == 0 and starts[-1] == n_bytes and self.at == 1152 + h.tokenizer_size
 
         self.at = h.weights_offset
         self.tensors: Dict[str, bytes] = {}
@@ -148,7 +102,10 @@ class Bin:
             self.tensor(p + "input_layernorm.weight", h.dim, 4)
             for name, rows in (("q", q_dim), ("k", kv_dim), ("v", kv_dim)):
                 self.tensor(f"{p}self_attn.{name}_proj.weight", rows * h.dim, 2)
-                self.tensor(f"{p}self_attn.{name}_proj.bias", rows, 4)
+                if h.qkv_bias:
+                    self.tensor(f"{p}self_attn.{name}_proj.bias", rows, 4)
+            for name in ("q_norm", "k_norm")[:2 * h.qk_norm]:
+                self.tensor(f"{p}self_attn.{name}.weight", h.head_dim, 4)
             self.tensor(p + "self_attn.o_proj.weight", h.dim * q_dim, 2)
             self.tensor(p + "post_attention_layernorm.weight", h.dim, 4)
             for name in ("gate", "up", "down"):
@@ -265,6 +222,7 @@ def run(*args: str, **options: Any) -> "subprocess.CompletedProcess[str]":
 
 def exported(directory: str, kind: Any = None) -> Bin:
     out = os.path.join(tempfile.mkdtemp(dir=SCRATCH), "out.bin")
+    SAID.clear()
     export.export(directory, out, kind)
     equal(os.listdir(os.path.dirname(out)), ["out.bin"])
     return Bin(out)
@@ -328,7 +286,7 @@ def test_header_base() -> None:
 def test_kind_override() -> None:
     directory = fresh(kind="chat")
     chat, base = exported(directory), exported(directory, "base")
-    equal([i for i in range(len(chat.data)) if chat.data[i] != base.data[i]], [112])
+    equal([i for i in range(len(chat.data)) if chat.data[i] != base.data[i]], [120])
     equal(exported(fresh(kind="base"), "chat").kind, 1)
 
 
@@ -339,15 +297,86 @@ def test_generation_defaults() -> None:
     equal((h.eos, h.kind), ([h.im_end], 1))     # eos from config.json
     equal((h.do_sample, h.temperature, h.top_k, h.top_p, h.repetition_penalty), (0, 1.0, 50, 1.0, 1.0))
     write_json(directory, "generation_config.json", {"do_sample": True, "top_p": 0.25, "eos_token_id": None, "temperature": 2})
-    h = exported(directory)
-    equal((h.eos, h.do_sample, h.temperature, h.top_k, h.top_p), ([h.im_end], 1, 2.0, 50, 0.25))
+    h = exported(directory)             # null in a file that is there: no stop, as in transformers
+    equal((h.eos, h.do_sample, h.temperature, h.top_k, h.top_p), ([], 1, 2.0, 50, 0.25))
+    check(any("note: eos_token_id is None" in line and "base mode" in line for line in SAID), SAID)
 
 
-def test_eight_stop_tokens() -> None:
+def test_stop_tokens() -> None:
+    """Those that exist, up to 32 of them, each once; a note tells of the others."""
+    size = read_json(fresh(), "config.json")["vocab_size"]
+    for listed, kept, noted in (
+            ([9, 8, 7, 6, 5, 4, 3, 2], [9, 8, 7, 6, 5, 4, 3, 2], False), (5, [5], False),
+            ([7, 7, 7], [7], False), (list(range(40)), list(range(32)), True),
+            ([3, size, 10**30, -1], [3], True), (size, [], True), ([], [], True), (-1, [], True),
+            (None, [], True)):
+        directory = fresh()
+        change(directory, "generation_config.json", eos_token_id=listed)
+        h: Any = exported(directory)
+        equal((listed, h.eos, h.kind), (listed, kept, 0))
+        equal((listed, any("note: eos_token_id" in line for line in SAID)), (listed, noted))
+
+
+def test_kind_is_that_of_any_stop_token() -> None:
+    directory = fresh(kind="chat")
+    eos = read_json(directory, "generation_config.json")["eos_token_id"]
+    change(directory, "generation_config.json", eos_token_id=eos[::-1])
+    equal(exported(directory).kind, 1)
+    change(directory, "generation_config.json", eos_token_id=eos[1:])
+    equal(exported(directory).kind, 0)
+
+
+def test_tokenizer_eos() -> None:
+    """eos_token, and a note where the program would not stop there, with the flag that settles it."""
+    directory = fresh(kind="base")
+    ids = {t["content"]: t["id"] for t in read_json(directory, "tokenizer.json")["added_tokens"]}
+    for token, name, settles in (
+            ("<|endoftext|>", "<|endoftext|>", ""), ({"content": "<|im_end|>"}, "<|im_end|>",
+                                                     "--kind chat"),
+            ("<|im_start|>", "<|im_start|>", "--kind chat"), (None, "", ""), ("none", "", ""),
+            (7, "", ""), ({}, "", ""), ([], "", "")):
+        change(directory, "tokenizer_config.json", eos_token=token)
+        h: Any = exported(directory)
+        equal((token, h.tokenizer_eos), (token, ids.get(name, 0xFFFFFFFF)))
+        notes = [line for line in SAID if "note: eos_token " in line]
+        check(bool(notes) == bool(settles) and all(settles in note for note in notes), str(SAID))
+    change(directory, "tokenizer_config.json", eos_token="<|im_end|>")
+    exported(directory, "chat")
+    check(not any("eos_token" in line for line in SAID), str(SAID))
+
+
+def test_settings() -> None:
+    """What is applied lands in the header; what is not is named in one note, unless it is neutral."""
     directory = fresh()
-    change(directory, "generation_config.json", eos_token_id=[9, 8, 7, 6, 5, 4, 3, 2])
-    h = exported(directory)
-    equal((h.eos, h.kind), ([9, 8, 7, 6, 5, 4, 3, 2], 0))
+    change(directory, "generation_config.json", min_p=0.25, max_new_tokens=77, top_k=-1)
+    h: Any = exported(directory)
+    equal((h.min_p, h.max_new_tokens, h.top_k), (0.25, 77, 0))
+    check(not any("does not apply" in line for line in SAID), str(SAID))
+    neutral = dict(
+        suppress_tokens=[], bad_words_ids=None, typical_p=1.0, num_beams=1, num_beam_groups=1,
+        no_repeat_ngram_size=0, guidance_scale=1, min_length=0, encoder_repetition_penalty=1.0,
+        epsilon_cutoff=0.0, eta_cutoff=0, penalty_alpha=0, diversity_penalty=0.0, max_length=20,
+        remove_invalid_values=False, forced_bos_token_id=None, min_new_tokens=None, use_cache=True)
+    change(directory, "generation_config.json", **neutral)
+    exported(directory)
+    check(not any("does not apply" in line for line in SAID), str(SAID))
+    applied = dict(
+        suppress_tokens=[1], begin_suppress_tokens=[2], bad_words_ids=[[3]], sequence_bias=[[[4], 1.0]],
+        encoder_repetition_penalty=1.2, no_repeat_ngram_size=3, min_new_tokens=4, min_length=5,
+        typical_p=0.9, epsilon_cutoff=0.1, eta_cutoff=0.1, num_beams=4, num_beam_groups=2,
+        penalty_alpha=0.6, diversity_penalty=0.5, forced_bos_token_id=0, forced_eos_token_id=7,
+        exponential_decay_length_penalty=[5, 1.1], guidance_scale=1.5, max_length=100,
+        stop_strings=["x"], encoder_no_repeat_ngram_size=2, top_h=0.4)
+    for name, value in applied.items():
+        directory = fresh()
+        change(directory, "generation_config.json", **{name: value})
+        exported(directory)
+        equal([line for line in SAID if "does not apply" in line and line.split(": ")[1].endswith(
+            f" {name}")] != [], True)
+    change(directory, "generation_config.json", **applied)
+    exported(directory)
+    notes = [line for line in SAID if "does not apply" in line]
+    equal((len(notes), [n for n in applied if n not in notes[0]]), (1, []))
 
 
 def test_names() -> None:
@@ -385,13 +414,79 @@ def test_weights_reordered_at_odd_offsets() -> None:
     check(exported(directory).data == before, "another file")
 
 
-def test_tied_ignores_lm_head() -> None:
-    directory = fresh(tied=True)
+def test_tied() -> None:
+    """The tensors that are stored decide, as in transformers 5.24; a difference is noted."""
+    directory = fresh("same", tied=True)
     before = exported(directory).data
     tensors = all_tensors(directory)
-    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    embedding = dtype, shape, data = tensors["model.embed_tokens.weight"]
+    tensors["lm_head.weight"] = embedding
     write_safetensors(weights(directory), tensors)
     check(exported(directory).data == before, "another file")
+    for at in (0, len(data) // 2, len(data) - 1):
+        other = bytearray(data)
+        other[at] ^= 1
+        write_safetensors(weights(directory), {**tensors, "lm_head.weight": (dtype, shape, bytes(other))})
+        h: Any = exported(directory)
+        check(h.tied == 0 and h.tensors["lm_head.weight"] == other, "lm_head")
+        check(h.tensors["model.embed_tokens.weight"] == data and any("lm_head" in x for x in SAID), SAID)
+    del tensors["model.embed_tokens.weight"]
+    write_safetensors(weights(directory), tensors)
+    check(exported(directory).data == before, "only lm_head")
+    change(directory, "config.json", tie_word_embeddings=False)
+    refused(directory, "embed_tokens.weight", "missing")
+
+
+def test_tensor_names() -> None:
+    """With `model.`, without, with it twice; a lone shard without an index, and all shards."""
+    directory = fresh("same", tied=False)
+    before, tensors = exported(directory).data, all_tensors(directory)
+    for prefix in ("", "model.model."):
+        write_safetensors(weights(directory), {
+            name.replace("model.", prefix) if "lm_head" not in name else name: tensor
+            for name, tensor in tensors.items()})
+        check(exported(directory).data == before, prefix)
+    write_safetensors(weights(directory), {**tensors, "norm.weight": tensors["model.norm.weight"]})
+    refused(directory, "norm.weight")
+    write_safetensors(weights(directory), tensors)
+    os.rename(weights(directory), os.path.join(directory, "model-00001-of-00001.safetensors"))
+    check(exported(directory).data == before, "lone shard")
+    directory = fresh("same", tied=False, shards=3)
+    os.remove(os.path.join(directory, "model.safetensors.index.json"))
+    check(exported(directory).data == before, "shards without an index")
+    os.remove(os.path.join(directory, "model-00002-of-00003.safetensors"))
+    refused(directory, "no model.safetensors")
+
+
+def test_qwen3() -> None:
+    """Norms of q and k, no biases, head_dim of its own (128 where the field is missing)."""
+    for options in (dict(head_dim=128), dict(tied=False, head_dim=12)):
+        directory = fresh(architecture="qwen3", **options)
+        h: Any = exported(directory)
+        equal((h.qkv_bias, h.qk_norm, h.head_dim), (0, 1, options["head_dim"]))
+        check("model.layers.1.self_attn.k_norm.weight" in h.tensors, "k_norm")
+        same_weights(directory)
+    directory = fresh(architecture="qwen3", head_dim=128)
+    change(directory, "config.json", head_dim=...)
+    equal(exported(directory).head_dim, 128)
+    change(directory, "config.json", attention_bias=True)
+    refused(directory, "attention_bias", "config.json")
+    change(directory, "config.json", attention_bias=False, head_dim=128,
+           architectures=["Qwen2ForCausalLM"])
+    equal(exported(directory).qk_norm, 0)       # as transformers: norms left out, with a note
+    check(any("no part of the architecture" in line for line in SAID), str(SAID))
+
+
+def test_qwen2_without_biases() -> None:
+    """attention_bias is no field of Qwen2: the tensors decide, all or none."""
+    directory = fresh()
+    tensors = all_tensors(directory)
+    change(directory, "config.json", attention_bias=False)
+    equal(exported(directory).qkv_bias, 1)
+    write_safetensors(weights(directory), {k: v for k, v in tensors.items() if "bias" not in k})
+    equal(exported(directory).qkv_bias, 0)
+    write_safetensors(weights(directory), {k: v for k, v in tensors.items() if "0.self_attn.k_proj.bias" not in k})
+    refused(directory, "k_proj.bias", "missing")
 
 
 def rounded(dtype: str, values: List[float], letter: str) -> None:
@@ -466,6 +561,12 @@ def test_tokens_and_merges() -> None:
     equal([h.tokens[i] for i in h.byte_id], [bytes([b]) for b in range(256)])
     equal([h.tokens[i] for i in h.added], [b"<|endoftext|>", b"<|im_start|>", b"<|im_end|>!", b"<|im_end|>", b"A"])
     equal((h.n_vocab, h.tokens[size + 3]), (size + 5, b""))
+    equal((h.special, h.normalized), (set(h.added), set()))
+    tokenizer["added_tokens"][-1].update(special=False, normalized=True)
+    tokenizer["added_tokens"][-2].update(special=False)
+    write_json(directory, "tokenizer.json", tokenizer)
+    h = exported(directory)
+    equal((h.special, h.normalized), (set(h.added) - {65, size + 4}, {65}))
     merges = [m.split(" ") for m in tokenizer["model"]["merges"]]
     for rank, (a, b) in enumerate(merges):
         equal(h.merge(vocab[a], vocab[b]), (rank, vocab[a + b]))
@@ -484,49 +585,43 @@ def test_no_merges() -> None:
 
 
 def test_unicode_tables() -> None:
+    """They are those of Unicode 16.0, whatever this Python has: the checksum was made with
+    unicodedata2 16.0.0 by tests/unicode_tables.py. What this Python knows it agrees with."""
     h = exported(fresh())
-    equal(h.unicode_version, unicodedata.unidata_version)
-    white = {9, 10, 11, 12, 13, 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
+    equal(h.unicode_version, "16.0.0")
+    table = b"".join(struct.pack("<H", h.properties(c)) for c in range(0x110000))
+    equal(hashlib.sha256(table).hexdigest(), UNICODE_CHECKSUM)
+    white = {9, 10, 11, 12, 13, 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029,
+             0x202F, 0x205F, 0x3000}
     seconds = {second for _, second, _ in h.compositions}
+    later = float(unicodedata.unidata_version[:2]) > 16
     for c in range(0x110000):
         p, char = h.properties(c), chr(c)
         category = unicodedata.category(char)
+        if category == "Cn" or later:
+            continue
         equal((c, p & 255), (c, unicodedata.combining(char)))
-        kind = 1 if category in ("Lu", "Ll", "Lt", "Lm", "Lo") else 2 if category in ("Nd", "Nl", "No") else 3 if c in white else 0
+        kind = 1 if category in ("Lu", "Ll", "Lt", "Lm", "Lo") else 2 if category in (
+            "Nd", "Nl", "No") else 3 if c in white else 0
         equal((hex(c), p >> 8 & 3), (hex(c), kind))
         jamo = 0x1160 <= c < 0x1200 or 0xD7B0 <= c < 0xD800
-        changes = unicodedata.normalize("NFC", char) != char or unicodedata.combining(char) != 0 or c in seconds or jamo
+        changes = (unicodedata.normalize("NFC", char) != char or unicodedata.combining(char) != 0
+                   or c in seconds or jamo)
         equal((hex(c), p >> 10 & 1), (hex(c), int(changes)))
-        columns = 1
-        if category != "Cn" and unicodedata.east_asian_width(char) in ("W", "F"):
-            columns = 2
-        if category in ("Mn", "Me") or category == "Cf" and c != 0xAD or jamo:
-            columns = 0
-        equal((hex(c), p >> 11), (hex(c), columns))
     check(h.decompositions == sorted(h.decompositions, key=lambda d: d[2]))
     check(h.compositions == sorted(h.compositions))
 
 
 def nfc(h: Bin, parts: Dict[int, Tuple[int, int]], pairs: Dict[Tuple[int, int], int], text: str) -> str:
-    """Normalisation (Unicode Standard Annex 15) by nothing but the tables of the .bin and the arithmetic of Hangul."""
+    """Normalisation (Unicode Standard Annex 15) by nothing but the tables of the .bin."""
     def decompose(c: int) -> Iterator[int]:
-        if 0xAC00 <= c < 0xAC00 + 11172:
-            s = c - 0xAC00
-            yield from (0x1100 + s // 588, 0x1161 + s % 588 // 28)
-            if s % 28:
-                yield 0x11A7 + s % 28
-        elif c in parts:
+        if c in parts:
             yield from decompose(parts[c][0])
             if parts[c][1]:
                 yield parts[c][1]
         else:
             yield c
-    def compose(a: int, b: int) -> int:
-        if 0x1100 <= a < 0x1113 and 0x1161 <= b < 0x1176:
-            return 0xAC00 + ((a - 0x1100) * 21 + b - 0x1161) * 28
-        if 0xAC00 <= a < 0xAC00 + 11172 and (a - 0xAC00) % 28 == 0 and 0x11A8 <= b < 0x11C3:
-            return a + b - 0x11A7
-        return pairs.get((a, b), 0)
+
     chars = [d for c in text for d in decompose(ord(c))]
     cc = [h.properties(c) & 255 for c in chars]
     i = 0
@@ -541,7 +636,7 @@ def nfc(h: Bin, parts: Dict[int, Tuple[int, int]], pairs: Dict[Tuple[int, int], 
     starter, last = -1, 0
     for c in chars:
         cls = h.properties(c) & 255
-        joined = compose(out[starter], c) if starter >= 0 and (last < cls or starter == len(out) - 1) else 0
+        joined = pairs.get((out[starter], c), 0) if starter >= 0 and (last < cls or starter == len(out) - 1) else 0
         if joined:
             out[starter] = joined
             continue
@@ -558,7 +653,9 @@ def test_nfc_from_tables() -> None:
     pairs = {(a, b): c for a, b, c in h.compositions}
     generator = random.Random(3)
     interesting = [c for c in range(0x110000) if h.properties(c) >> 10 & 1]
-    interesting += [c for c, _, _ in h.compositions] + list(range(0x1100, 0x1200)) + list(range(0xAC00, 0xD7A4, 7))
+    interesting += [c for c, _, _ in h.compositions if not 0xAC00 <= c < 0xD7A4]
+    interesting += [*range(0x1100, 0x1200), *range(0xAC00, 0xD7A4, 7)]
+    interesting = [c for c in interesting if unicodedata.category(chr(c)) != "Cn"]
     for c in interesting:
         equal(nfc(h, parts, pairs, chr(c)), unicodedata.normalize("NFC", chr(c)))
     for _ in range(20000):
@@ -567,6 +664,38 @@ def test_nfc_from_tables() -> None:
 
 
 # -- The chat template ------------------------------------------------------------------------------------
+
+def golden_templates() -> List[Dict[str, Any]]:
+    with open(os.path.join(HERE, "template_golden.json"), encoding="utf-8") as file:
+        return json.load(file)["cases"]
+
+
+QWEN25_TEMPLATE = next(c["template"] for c in golden_templates() if c["name"] == "qwen2.5")
+
+
+def test_golden_templates() -> None:
+    """The header says what transformers makes of a question, or a note says that it does not."""
+    directory, followed = fresh(), 0
+    openings = "", "<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n"
+    for case in golden_templates():
+        change(directory, "tokenizer_config.json", chat_template=case["template"])
+        h: Any = exported(directory)
+        turns = f"<|im_start|>system\n{h.system}<|im_end|>\n" if h.system else ""
+        framed = turns + f"<|im_start|>user\n Q\n<|im_end|>\n{openings[h.opening]}"
+        notes = [line for line in SAID if "note: the chat template" in line]
+        check(len(notes) == 1 or notes == [] and framed == case["rendered"], f"{case} {h.system}")
+        check(not notes or framed != case["rendered"] or case["name"] == "macro", f"{case} {notes}")
+        for name, words in (("trim", "trims"), ("strip", "trims"), ("not ChatML", "not ChatML"),
+                            ("macro", "not followed"), ("another generation prompt", "Sure!")):
+            check(case["name"] != name or words in notes[0], str(notes))
+        followed += not notes
+    equal(followed, 34)
+    cuts = {"qwen1.5": 0, "qwen2.5": 0, "qwen3": 1, "qwq": 1, "none": 0}
+    for case in golden_templates():
+        if case["name"] in cuts:
+            change(directory, "tokenizer_config.json", chat_template=case["template"])
+            equal((case["name"], exported(directory).cuts_reasoning), (case["name"], cuts[case["name"]]))
+
 
 def system_of(template: Any, jinja: Any = None) -> Tuple[int, str]:
     directory = fresh()
@@ -587,7 +716,7 @@ def test_chat_templates() -> None:
     equal(system_of([{"name": "tool_use", "template": "x"}, {"name": "default", "template": QWEN25_TEMPLATE}]), (1, qwen25))
     equal(system_of("{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %}"),
           (1, ""))
-    equal(system_of("{% if a %}\n<|im_start|>system\nBe brief, don't lie.<|im_end|>\n{% endif %}"), (1, "Be brief, don't lie."))
+    equal(system_of("{% if messages %}\n<|im_start|>system\nBe brief, don't lie.<|im_end|>\n{% endif %}"), (1, "Be brief, don't lie."))
     equal(system_of(r"""{{ "<|im_start|>system\nIt's \"é\"\t\u82f9<|im_end|>\n" }}"""), (1, "It's \"é\"\t苹"))
     equal(system_of("{{ '[INST] ' + messages[0]['content'] + ' [/INST]' }}"), (0, ""))
     equal(system_of(...), (1, ""))
@@ -608,19 +737,27 @@ def test_refuses_config() -> None:
     for words, fields in (
             (["architectures", "LlamaForCausalLM"], dict(architectures=["LlamaForCausalLM"])),
             (["architectures", "Qwen2MoeForCausalLM"], dict(architectures=["Qwen2MoeForCausalLM"], model_type="qwen2_moe")),
-            (["architectures", "Qwen3ForCausalLM"], dict(architectures=["Qwen3ForCausalLM"])),
+            (["architectures", "Qwen3MoeForCausalLM"], dict(architectures=["Qwen3MoeForCausalLM"])),
             (["architectures"], dict(architectures=...)),
             (["architectures"], dict(architectures="Qwen2ForCausalLM")),
             (["rope_scaling"], dict(rope_scaling={"type": "yarn", "factor": 4.0})),
             (["rope_type", "yarn"], dict(rope_parameters={"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0})),
-            (["factor"], dict(rope_parameters={"rope_theta": 1e6, "factor": 4.0})),
-            (["rope_parameters", "rope_theta", "missing"], dict(rope_parameters={"rope_type": "default"})),
+            (["rope_scaling", "linear"], dict(rope_scaling={"type": "linear", "factor": 2.0})),
+            (["rope_parameters"], dict(rope_parameters={"rope_theta": 1e6, "partial_rotary_factor": 0.5})),
+            (["rope_theta", "missing"], dict(rope_theta=..., rope_parameters={"rope_type": "default"})),
             (["rope_parameters"], dict(rope_parameters=[1])),
-            (["use_sliding_window"], dict(use_sliding_window=True)),
+            (["use_sliding_window"], dict(use_sliding_window=True, max_window_layers=1, sliding_window=16)),
+            (["use_sliding_window"], dict(use_sliding_window="yes")),
+            (["layer_types"], dict(layer_types=["chunked_attention"] * 2, use_sliding_window=True)),
+            (["layer_types"], dict(layer_types=["full_attention", "sliding_attention"],
+                                   use_sliding_window=True, sliding_window=16)),
             (["layer_types"], dict(layer_types=["full_attention", "sliding_attention"])),
             (["quantization_config", "gptq"], dict(quantization_config={"quant_method": "gptq", "bits": 4})),
             (["hidden_act", "gelu"], dict(hidden_act="gelu")),
-            (["attention_bias"], dict(attention_bias=False)),
+            (["attention_bias"], dict(attention_bias="yes")),
+            (["quantization", "group_size"], dict(quantization={"group_size": 64, "bits": 4})),
+            (["rope_theta"], dict(rope_theta=10**400)), (["rope_theta"], dict(rope_theta=-10**400)),
+            (["rms_norm_eps"], dict(rms_norm_eps=10**400)),
             (["hidden_size", "missing"], dict(hidden_size=...)),
             (["hidden_size", "missing"], dict(hidden_size=None)),
             (["hidden_size", "24.0"], dict(hidden_size=24.0)),
@@ -636,7 +773,7 @@ def test_refuses_config() -> None:
             (["num_hidden_layers"], dict(num_hidden_layers=10**9)),
             (["intermediate_size"], dict(intermediate_size="40")),
             (["vocab_size"], dict(vocab_size=10**30)),
-            (["vocab_size"], dict(vocab_size=300)),
+            (["embed_tokens", "[300, 24]"], dict(vocab_size=300)),
             (["max_position_embeddings", "missing"], dict(max_position_embeddings=...)),
             (["rms_norm_eps"], dict(rms_norm_eps=0)),
             (["rms_norm_eps"], dict(rms_norm_eps=float("nan"))),
@@ -649,17 +786,41 @@ def test_refuses_config() -> None:
         refused(directory, *words, "config.json")
 
 
+def test_accepts_by_effect() -> None:
+    """Settings that cannot change a logit give the same file."""
+    plain = exported(fresh("same")).data
+    for fields in (
+            dict(rope_scaling={"rope_type": "default"}), dict(rope_scaling={"type": "default"}),
+            dict(rope_scaling={}), dict(rope_scaling={"type": "linear", "factor": 1.0}),
+            dict(rope_parameters={"rope_theta": 1e6, "factor": 4.0}),
+            dict(rope_parameters={"rope_type": "default"}),
+            dict(rope_parameters={"rope_type": "default", "rope_theta": 1e6}, rope_theta=5.0),
+            dict(rope_parameters={"rope_theta": 1e6, "partial_rotary_factor": 1.0}),
+            dict(use_sliding_window=True), dict(use_sliding_window=True, sliding_window=None),
+            dict(use_sliding_window=True, sliding_window=32768, max_window_layers=0),
+            dict(use_sliding_window=False, sliding_window=16, max_window_layers=0),
+            dict(use_sliding_window=True, sliding_window=16, layer_types=["full_attention"] * 2),
+            dict(use_sliding_window=True, layer_types=["full_attention", "sliding_attention"]),
+            dict(attention_bias=False), dict(attention_bias=True), dict(hidden_act="swish"),
+            dict(hidden_act=...), dict(quantization_config={}), dict(quantization_config=None)):
+        directory = fresh("same")
+        change(directory, "config.json", **fields)
+        check(exported(directory).data == plain, str(fields))
+
+
 def test_refuses_generation_config() -> None:
-    for fields in (dict(eos_token_id=10**6), dict(eos_token_id=[]), dict(eos_token_id=[1] * 9), dict(eos_token_id=["x"]),
-                   dict(eos_token_id=-1), dict(do_sample=1), dict(temperature=-0.5), dict(temperature="hot"), dict(top_k=-1),
-                   dict(top_k=2.5), dict(top_p=1.5), dict(repetition_penalty=0), dict(repetition_penalty=float("nan"))):
+    for fields in (dict(eos_token_id=["x"]), dict(eos_token_id=True), dict(eos_token_id=[[1]]),
+                   dict(do_sample=1), dict(temperature=-0.5), dict(temperature="hot"),
+                   dict(top_k=-2), dict(min_p=2), dict(max_new_tokens=-1),
+                   dict(max_new_tokens=10**400), dict(temperature=10**400), dict(top_k=2.5),
+                   dict(top_p=1.5), dict(repetition_penalty=0), dict(repetition_penalty=float("nan"))):
         directory = fresh()
         change(directory, "generation_config.json", **fields)
         refused(directory, *fields, "generation_config.json")
-    directory = fresh()
-    change(directory, "generation_config.json", eos_token_id=...)
+    os.remove(os.path.join(directory, "generation_config.json"))
     change(directory, "config.json", eos_token_id=...)
-    refused(directory, "eos_token_id", "config.json")
+    equal(exported(directory).n_eos, 0)
+    check(any("note: eos_token_id" in line and "config.json" in line for line in SAID), SAID)
 
 
 def test_refuses_tokenizer() -> None:
@@ -705,8 +866,11 @@ def test_refuses_tokenizer() -> None:
     edit(lambda t: t["model"]["merges"].append(t["model"]["merges"][0]), "merge")
     for i, text in enumerate(("<|endoftext|>", "<|im_start|>", "<|im_end|>")):
         edit(lambda t: t["added_tokens"].pop(i), text)
-    for flag in ("lstrip", "rstrip", "single_word", "normalized"):
+    for flag in ("lstrip", "rstrip", "single_word"):
         edit(lambda t: t["added_tokens"][2].update({flag: True}), "<|im_end|>", flag)
+    edit(lambda t: t["added_tokens"][2].update(content="e\u0301", normalized=True), "NFC")
+    edit(lambda t: t["added_tokens"][2].update(content="\ud800"), "NFC")
+    edit(lambda t: t["added_tokens"][2].update(special=1), "special")
     edit(lambda t: t["added_tokens"].append(7), "content")
     edit(lambda t: t["added_tokens"].append(t["added_tokens"][0]), "<|endoftext|>")
     edit(lambda t: t["added_tokens"][0].update(id=3), "<|endoftext|>")
@@ -858,6 +1022,59 @@ def test_refuses_nan_and_infinity() -> None:
         check(not export.has_nonfinite(struct.pack("<3H", 0x80, bits, 0x3FFF), 2))
 
 
+def test_refuses_stand_ins() -> None:
+    """What is no regular file, the text of a link, a link that leads nowhere, foreign encodings."""
+    link = b"../../blobs/6a1b2c3d4e5f\n"
+    for name in ("config.json", "tokenizer.json", "generation_config.json", "chat_template.jinja",
+                 "tokenizer_config.json", "model.safetensors"):
+        for make, words in (
+                (lambda path: os.symlink("/dev/zero", path), ["not a regular file"]),
+                (os.mkfifo, ["not a regular file"]), (os.mkdir, ["Is a directory"]),
+                (lambda path: open(path, "wb").write(link), ["text of a link"])):
+            directory = fresh()
+            path = os.path.join(directory, name)
+            if os.path.lexists(path):
+                os.remove(path)
+            make(path)
+            refused(directory, name, *words)
+    for name in ("config.json", "tokenizer_config.json"):
+        directory = fresh("same")
+        before, path = exported(directory).data, os.path.join(directory, name)
+        with open(path, "rb") as file:
+            text = file.read()
+        with open(path, "wb") as file:
+            file.write(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
+        check(exported(directory).data == before, "a byte-order mark")
+        with open(path, "wb") as file:
+            file.write(text.decode().encode("utf-16"))
+        refused(directory, name, "UTF-8", "save it as UTF-8")
+    with open(path, "wb") as file:
+        file.truncate(65 << 20)
+    refused(directory, name, "larger than 64 MB")
+
+
+def test_advice() -> None:
+    directory = fresh()
+    tensors = all_tensors(directory)
+    for name in ("model.layers.0.mlp.up_proj.qweight", "model.layers.0.mlp.up_proj.scales",
+                 "model.layers.0.mlp.up_proj.weight_scale_inv"):
+        write_safetensors(weights(directory), {**tensors, name: ("U8", [1], b"0")})
+        refused(directory, "quantised")
+    change(directory, "config.json", rope_scaling={"type": "yarn", "factor": 4.0})
+    check("short texts" in refused(directory, "rope_scaling", "yarn"))
+    os.remove(os.path.join(directory, "tokenizer.json"))
+    for name in ("vocab.json", "merges.txt"):
+        with open(os.path.join(directory, name), "w") as file:
+            file.write("{}")
+    change(directory, "config.json", rope_scaling=None)
+    write_safetensors(weights(directory), tensors)
+    refused(directory, "vocab.json", "AutoTokenizer", "save_pretrained")
+    directory = fresh()
+    os.remove(weights(directory))
+    os.symlink("nowhere", weights(directory))
+    one_line(run(directory, os.path.join(SCRATCH, "a.bin")), 1, "link leads nowhere")
+
+
 # -- The program ------------------------------------------------------------------------------------------
 
 def one_line(result: Any, status: int, *words: str) -> None:
@@ -896,11 +1113,90 @@ def test_output_paths() -> None:
     one_line(run(directory, weights(directory)), 1, "checkpoint itself")
     read_safetensors(weights(directory))
     one_line(run(weights(directory), os.path.join(SCRATCH, "x.bin")), 1, "Not a directory")
-    inside = os.path.join(directory, "model.bin")
+    before, inside = set(os.listdir(directory)), os.path.join(directory, "model.bin")
     one_line(run(directory, inside), 0)
     one_line(run(directory, inside), 0)
-    os.mkdir(inside + ".tmp")
-    one_line(run(directory, inside), 1, "model.bin.tmp", "Is a directory")
+    equal(sorted(set(os.listdir(directory)) - before), ["model.bin"])
+
+
+def test_no_file_is_lost() -> None:
+    """OUT that is a file of the checkpoint under any name is refused, and stays as it is."""
+    directory, place = fresh("lost", shards=2), tempfile.mkdtemp(dir=SCRATCH)
+    shard = os.path.join(directory, "model-00002-of-00002.safetensors")
+    with open(os.path.join(directory, "pytorch_model.bin"), "wb") as file:
+        file.write(b"pickled")
+    before = {name: os.stat(os.path.join(directory, name)).st_mtime_ns for name in os.listdir(directory)}
+    os.symlink(shard, os.path.join(place, "symbolic"))
+    os.link(shard, os.path.join(place, "hard"))
+    os.symlink(directory, os.path.join(place, "same"))
+    names = [os.path.join(directory, name) for name in before]
+    names += [os.path.join(place, name) for name in ("symbolic", "hard")]
+    names += [os.path.join(place, "same", os.path.basename(shard)), directory + "/./config.json"]
+    for out in names:
+        one_line(run(directory, out), 1, "checkpoint itself")
+    equal({name: os.stat(os.path.join(directory, name)).st_mtime_ns for name in os.listdir(directory)},
+          before)
+    outside = os.path.join(place, "shard")      # a shard may be a link, as in the Hub's cache
+    os.rename(shard, outside)
+    os.symlink(outside, shard)
+    one_line(run(directory, outside), 1, "checkpoint itself")
+    one_line(run(directory, os.path.join(place, "hard")), 1, "checkpoint itself")
+    victim = os.path.join(place, "victim")
+    with open(victim, "w") as file:
+        file.write("mine")
+    os.symlink(victim, os.path.join(place, "out.bin"))
+    for name in ("out.bin.tmp", "out.tmp"):     # names that a temporary file could have
+        os.symlink(victim, os.path.join(place, name))
+    one_line(run(directory, os.path.join(place, "out.bin")), 0)
+    check(open(victim).read() == "mine" and not os.path.islink(os.path.join(place, "out.bin")), "victim")
+
+
+def test_two_at_once() -> None:
+    """Two exports to one OUT: the result is one of the two, whole, and nothing else is left."""
+    one, two, place = fresh("one", vocab=9000, dim=240), fresh("two", vocab=9000, dim=240, seed=2), \
+        tempfile.mkdtemp(dir=SCRATCH)
+    whole = [exported(directory).data for directory in (one, two)]
+    out = os.path.join(place, "out.bin")
+    for _ in range(3):
+        started = [subprocess.Popen([sys.executable, EXPORT, directory, out], stderr=subprocess.PIPE)
+                   for directory in (one, two)]
+        for process in started:
+            process.communicate(timeout=60)
+        equal([process.returncode for process in started], [0, 0])
+        equal(os.listdir(place), ["out.bin"])
+        with open(out, "rb") as file:
+            check(file.read() in whole, "a mixture")
+
+
+def test_mode_of_the_file() -> None:
+    directory, out = fresh(), os.path.join(SCRATCH, "mode.bin")
+    for mask in (0o022, 0o077):
+        old = os.umask(mask)
+        try:
+            one_line(run(directory, out), 0)
+        finally:
+            os.umask(old)
+        equal(os.stat(out).st_mode & 0o777, 0o666 & ~mask)
+
+
+def test_standard_error_closed_or_full() -> None:
+    directory, out = fresh(), os.path.join(SCRATCH, "quiet.bin")
+    for redirection in ("2>&-", "2>/dev/full" if os.path.exists("/dev/full") else "2>&-", ">&- 2>&- <&-"):
+        if os.path.exists(out):
+            os.remove(out)
+        command = f'exec "{sys.executable}" "{EXPORT}" "{directory}" "{out}" {redirection}'
+        equal(subprocess.run(["sh", "-c", command], timeout=60).returncode, 0)
+        Bin(out)
+
+
+def test_warns_nothing() -> None:
+    """A template with escapes that Python would warn of, with warnings as errors."""
+    directory = fresh()
+    change(directory, "tokenizer_config.json", chat_template=QWEN15_TEMPLATE.replace("a help", r"a \q\d help"))
+    result = subprocess.run([sys.executable, "-W", "error", EXPORT, directory, os.path.join(SCRATCH, "w.bin")],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    one_line(result, 0)
+    equal(Bin(os.path.join(SCRATCH, "w.bin")).system, r"You are a \q\d helpful assistant")
 
 
 def test_read_only_directory() -> None:
@@ -915,7 +1211,7 @@ def test_read_only_directory() -> None:
         export.export(directory, os.path.join(place, "out.bin"))
         check(False, "it was not refused")
     except PermissionError as error:
-        equal(error.filename, os.path.join(place, "out.bin.tmp"))
+        equal(os.path.dirname(error.filename), place)
     finally:
         os.seteuid(user)
         os.chmod(place, 0o755)
@@ -931,9 +1227,15 @@ def test_full_disk() -> None:
         one_line(result, 1, "out.bin")
         equal(os.listdir(place), [])
     if os.path.exists("/dev/full"):     # the errno of a full disk itself
-        out = os.path.join(place, "out.bin")
-        os.symlink("/dev/full", out + ".tmp")
-        one_line(run(fresh(), out), 1, "out.bin", "No space left", "free some space")
+        program = ("import os, runpy, sys\n"
+                   "sys.argv, real = sys.argv[1:], open\n"
+                   "def full(path, mode='r', *a, **k):\n"
+                   "    return real(path if 'x' not in mode else '/dev/full', mode.replace('x', 'w'), *a, **k)\n"
+                   "import builtins; builtins.open = full\n"
+                   "runpy.run_path(sys.argv[0], run_name='__main__')\n")
+        result = subprocess.run([sys.executable, "-c", program, EXPORT, fresh(), os.path.join(place, "out.bin")],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+        one_line(result, 1, "No space left", "free some space")
         equal(os.listdir(place), [])
 
 
@@ -957,12 +1259,14 @@ def test_interrupted() -> None:
     one_line(run(directory, out), 0)
     before = os.stat(out).st_ino
     seen = set()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         for moment in ("early", "file", "weights"):
             process = subprocess.Popen([sys.executable, EXPORT, directory, out], stderr=subprocess.PIPE, universal_newlines=True)
             wait_for_handler(process)
             while moment != "early" and process.poll() is None:
-                if os.path.exists(out + ".tmp") and os.path.getsize(out + ".tmp") >= (5_000_000 if moment == "weights" else 0):
+                others = [n for n in os.listdir(place) if n != "out.bin"]
+                if others and os.path.exists(os.path.join(place, others[0])) and os.path.getsize(
+                        os.path.join(place, others[0])) >= 5_000_000 * (moment == "weights"):
                     break
             process.send_signal(number)
             error = process.communicate(timeout=60)[1]
@@ -973,7 +1277,7 @@ def test_interrupted() -> None:
             equal((process.returncode, len(error.splitlines())), (128 + number, 1))
             check(error.startswith("export.py: interrupted: "), error)
             equal((os.listdir(place), os.stat(out).st_ino), (["out.bin"], before))
-    equal(len(seen), 2)
+    equal(len(seen), 3)
 
 
 def test_interrupted_when_done() -> None:
@@ -989,11 +1293,12 @@ def test_interrupted_when_done() -> None:
     Bin(out)
 
 
-def test_progress_only_on_a_terminal() -> None:
-    check("\r" not in run(fresh(), os.path.join(SCRATCH, "p.bin")).stderr)
-    import pty
+def on_terminal(directory: str, **environment: str) -> bytes:
+    """What an export shows on a terminal."""
     master, slave = pty.openpty()
-    process = subprocess.Popen([sys.executable, EXPORT, fresh(vocab=40000, dim=1536), os.path.join(SCRATCH, "p.bin")], stderr=slave)
+    names = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
+    process = subprocess.Popen([sys.executable, EXPORT, directory, os.path.join(SCRATCH, "p.bin")],
+                               stderr=slave, env={**names, "TERM": "xterm", **environment})
     os.close(slave)
     shown = b""
     while True:
@@ -1006,19 +1311,31 @@ def test_progress_only_on_a_terminal() -> None:
         shown += part
     os.close(master)
     equal(process.wait(), 0)
+    return shown
+
+
+def test_progress_only_on_a_terminal() -> None:
+    directory = fresh(vocab=40000, dim=768)
+    check("\r" not in run(directory, os.path.join(SCRATCH, "p.bin")).stderr)
+    shown = on_terminal(directory)
     last = shown.split(b"\r\x1b[K")[-1]
     check(last.startswith(b"export.py: ") and shown.count(b"export.py: ") == 1, repr(shown[-300:]))
+    for environment in (dict(TERM="dumb"), dict(NO_COLOR="1")):
+        shown = on_terminal(directory, **environment)
+        check(b"\x1b" not in shown and shown.startswith(b"export.py: "), repr(shown[:300]))
 
 
 def test_memory() -> None:
     """Peak memory under 200 MB, with 250 MB of BF16, and with several chunks of what is converted."""
     for dtype, vocab in (("bf16", 60000), ("f16", 12000), ("f32", 12000)):
         directory = fresh(vocab=vocab, dim=1024, heads=2, kv_heads=1, hidden=16, dtype=dtype, tied=False)
-        process = subprocess.Popen([sys.executable, EXPORT, directory, os.path.join(SCRATCH, "m.bin")], stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = status
-        peak = usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-        equal(status, 0)
+        # A process between, since a child's peak counts what its parent had when it forked.
+        program = ("import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+                   "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
+        peak = int(subprocess.run(
+            [sys.executable, "-c", program, sys.executable, EXPORT, directory,
+             os.path.join(SCRATCH, "m.bin")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            check=True).stdout) / (1 << 20 if sys.platform == "darwin" else 1 << 10)
         check(peak < 200, f"{dtype}: {peak:.0f} MB")
         shutil.rmtree(directory)
 
@@ -1115,7 +1432,7 @@ def main() -> int:
         SCRATCH = tempfile.mkdtemp(prefix="test_export.")
         # export() blocks signals once its file is whole; the programs that a later test starts would inherit that.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-        say, export.say = export.say, lambda *parts: None
+        say, export.say = export.say, lambda *parts: SAID.append(": ".join(parts))
         try:
             tests[name]()
             print(f"ok   export: {name}", flush=True)

@@ -224,7 +224,7 @@ def test_decode() -> None:
     ids = output("--ids", "Hello 苹果<|im_end|>").decode().split()
     expected = "Hello 苹果<|im_end|>".encode()
     assert output("--decode", *ids) == output("--decode", " ".join(ids)) == output("--decode", data="\n".join(ids).encode()) == expected
-    vocab_size, n_vocab = (read_u32(MODELS["small"], at) for at in (88, 1024))
+    vocab_size, n_vocab = (read_u32(MODELS["small"], at) for at in (88, 1152))
     assert n_vocab < vocab_size and output("--decode", str(n_vocab), str(vocab_size - 1), "97") == b"a", "ids without a token decode to nothing"
     assert output("--decode", data=b" \n") == b""
     for wrong in (str(vocab_size), "x", "1x", "-1", "+1", "1.0", "99999999999999999999", "4294967296", "18446744073709551616"):
@@ -273,12 +273,12 @@ def read_u32(path: str, at: int) -> int:
 
 def layout(data: bytes) -> Dict[str, Tuple[int, int]]:
     """{array: (offset in the file, size in bytes)} of the tokenizer section, as the description of the format has it."""
-    n_vocab, n_added, n_slots, n_blocks, n_decompositions, n_compositions, n_bytes = struct.unpack_from("<7I", data, 1024)
+    n_vocab, n_added, n_slots, n_blocks, n_decompositions, n_compositions, n_bytes = struct.unpack_from("<7I", data, 1152)
     arrays, at = {}, 64
     for name, size in (("byte_id", 1024), ("token_start", 4 * n_vocab + 4), ("added", 4 * n_added), ("merges", 16 * n_slots), ("block", 2 * 4352),
                        ("chars", 512 * n_blocks), ("decompositions", 12 * n_decompositions), ("compositions", 12 * n_compositions), ("bytes", n_bytes)):
         at = (at + 63) // 64 * 64
-        arrays[name] = (1024 + at, size)
+        arrays[name] = (1152 + at, size)
         at += size
     assert at == struct.unpack_from("<Q", data, 32)[0], "tokenizer_size"
     return arrays
@@ -307,7 +307,7 @@ def test_what_is_no_model() -> None:
     os.mkfifo(fifo)
     check_error(1, run(model=fifo), "fifo", "regular")
     data = small_model()
-    for size in (1024, 1025, len(data) // 2, len(data) - 1):
+    for size in (1152, 1153, len(data) // 2, len(data) - 1):
         check_error(1, run(model=with_file(data[:size])), str(len(data)))
     check_error(1, run(model=with_file(data + b"\0")), str(len(data)))
 
@@ -315,10 +315,10 @@ def test_what_is_no_model() -> None:
 def test_numbers_that_cannot_be() -> None:
     data = small_model()
     arrays = layout(data)
-    n_vocab, = struct.unpack_from("<I", data, 1024)
-    changes: List[Tuple[str, int, int]] = [("version", 8, 2), ("header_size", 12, 1000), ("file_size", 16, 1), ("tokenizer_offset", 24, 1088),
+    n_vocab, = struct.unpack_from("<I", data, 1152)
+    changes: List[Tuple[str, int, int]] = [("version", 8, 1), ("header_size", 12, 1000), ("file_size", 16, 1), ("tokenizer_offset", 24, 1216),
                                            ("tokenizer_offset", 28, 1), ("weights_offset", 40, 64), ("weights_size", 48, 0), ("vocab_size", 88, n_vocab - 1), ("vocab_size", 88, 1 << 31)]
-    changes += [(f"tokenizer_size or count {i}", at, value) for i, at in enumerate((32, 1024, 1028, 1032, 1036, 1040, 1044, 1048))
+    changes += [(f"tokenizer_size or count {i}", at, value) for i, at in enumerate((32, 1152, 1156, 1160, 1164, 1168, 1172, 1176))
                 for value in (17, 65, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)]
     for name, value in (("byte_id", n_vocab), ("byte_id", 0xFFFFFFFF), ("token_start", 0xFFFFFFFF), ("added", n_vocab), ("added", 0xFFFFFFFF), ("block", 0xFFFFFFFF),
                         ("decompositions", 0x110000), ("compositions", 0xFFFFFFFF)):
@@ -342,15 +342,15 @@ def test_numbers_that_cannot_be() -> None:
 
 def test_damaged_files() -> None:
     data, rng = small_model(), random.Random(4)
-    end = 1024 + struct.unpack_from("<Q", data, 32)[0]
+    end = 1152 + struct.unpack_from("<Q", data, 32)[0]
     text = "hello world the 苹果是什么 e\u0301\u0323 ậ 한국어 \u1100\u1161 \ud7a3 <|im_end|> It's 3.14\n\n \x85".encode()
     for _ in range(400):
         changed = bytearray(data)
         for _ in range(rng.choice((1, 1, 10, 1000))):
-            at = rng.randrange(rng.choice((1024, 2048, end, end)))
+            at = rng.randrange(rng.choice((1152, 2048, end, end)))
             changed[at] = rng.choice((0, 0xFF, changed[at] ^ 1 << rng.randrange(8), rng.randrange(256)))
         if rng.random() < 0.7:
-            changed[:1088] = data[:1088]                # else the header and the counts refuse nearly all
+            changed[:1216] = data[:1216]                # else the header and the counts refuse nearly all
         status, out, err = run(data=text, model=with_file(bytes(changed)), timeout=60)
         assert status in (0, 1) and err.count("\n") == status, f"exit status {status}, {err!r}"
         if status == 1:
