@@ -19,7 +19,7 @@ import termios
 import traceback
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-PATIENCE = 600              # seconds, until a program counts as hung; no test depends on the clock
+PATIENCE = 300              # seconds, until a program counts as hung; no test depends on the clock
 QWEN = ""                   # the program that is tested
 SCRATCH = ""                # a directory of this run's own
 STARTED: List["subprocess.Popen[bytes]"] = []      # killed at the end if a failed test left them

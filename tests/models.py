@@ -301,7 +301,7 @@ def model(name: str) -> str:
 # ---------------------------------------------------------------------------------------------
 
 COUNT = r"(?:(?!1 )\d+ tokens|1 token)"
-REASON = r'<\|im_end\|>|<\|endoftext\|>|!|--stop ".*"|-n \d+|context full|interrupted'
+REASON = r'<\|im_end\|>|<\|endoftext\|>|!|--stop ".*?"|-n \d+|context full|interrupted'
 STOPPED = re.compile(rf"stopped: ({REASON}) after ({COUNT}); (\S.*)")
 RATE = r"\d+\.?\d* tok/s"
 SPEED = re.compile(rf"speed: prompt (\d+ tokens?), {RATE}; new (\d+ tokens?), {RATE}; seed (\d+)")

@@ -1,48 +1,39 @@
-"""Tests of ./qwen at the bounds of the machine: memory, threads, files that are none, outputs that end, long prompts.
+"""Tests of ./qwen at the bounds of the machine: memory, threads, files, outputs that end.
 
-    python3 tests/test_bounds.py ./qwen
+    python3 tests/test_bounds.py [--only WORD] ./qwen
 
-A line per test, `ok   NAME`, `FAIL NAME: reason` or `skip NAME: why`; exit status 1 if one failed. Standard library only.
+A line per test, `ok   NAME`, `FAIL NAME: reason` or `skip NAME: why`; exit status 1 if one failed.
+Standard library only.
 """
 from __future__ import annotations
 
+import functools
 import os
 import re
 import resource
 import shutil
 import signal
-import struct
-import subprocess
 import sys
-import tempfile
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Callable, List
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, HERE)
 sys.dont_write_bytecode = True
-from harness import Skip, run_tests                                     # noqa: E402
+import harness                                                          # noqa: E402
+from binfile import get                                                 # noqa: E402
+from harness import Skip, check_error, equal, main, read, run, scratch  # noqa: E402
 from make_checkpoint import make_checkpoint                             # noqa: E402
+from models import export                                               # noqa: E402
 
-QWEN = ""
-MODEL = ""
-SCRATCH = ""                                # a directory of this run's own
 TURN = ["-p", "hello", "-n", "4", "--seed", "1", "-t", "1"]
-COMMANDS = [TURN, [*TURN, "--watch"], ["-p", "hello", "--score"], ["--info"], ["--help"]]      # and --compare
+COMMANDS = [TURN, [*TURN, "--watch"], ["-p", "hello", "--score"], ["-p", "hello", "--answer", "x"],
+            ["--info"], ["--help"]]                     # and --compare
 
 
-def run(*args: str, data: bytes = b"", stdout: Any = subprocess.PIPE, prepare: Optional[Callable[[], Any]] = None, **more: Any) -> Tuple[int, bytes, str]:
-    """(exit status, standard output, standard error) of the program; `prepare` runs in its process before it."""
-    done = subprocess.run([QWEN, *args], input=data, stdout=stdout, stderr=subprocess.PIPE, timeout=600, preexec_fn=prepare, **more)
-    return done.returncode, done.stdout or b"", done.stderr.decode("utf-8", "replace")
-
-
-def check_error(got: Tuple[int, bytes, str], *words: str) -> None:
-    """Exit status 1, nothing on standard output, and one line on standard error that holds the words."""
-    status, out, err = got
-    assert status == 1 and out == b"", f"exit status {status}, {out[:100]!r}, {err!r}"
-    assert err.startswith("qwen: ") and err.count("\n") == 1 and err.endswith("\n"), repr(err)
-    for word in words:
-        assert word in err, f"no {word!r} in {err!r}"
+@functools.lru_cache(None)
+def small() -> str:
+    path = scratch("small.bin")
+    make_checkpoint(scratch("small"), dim=8, layers=2, heads=2, kv_heads=1, hidden=8, context=512)
+    export.export(scratch("small"), path)
+    return path
 
 
 def limit(what: int, size: int) -> Callable[[], None]:
@@ -50,59 +41,75 @@ def limit(what: int, size: int) -> Callable[[], None]:
 
 
 def commands() -> List[List[str]]:
-    return [*([MODEL, *args] for args in COMMANDS), [MODEL, "-p", "hello", "-n", "4", "--compare", MODEL]]
+    return [*([small(), *args] for args in COMMANDS),
+            [small(), "-p", "hello", "-n", "4", "--compare", small()]]
 
 
-# ---------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------
 # Memory and threads
-# ---------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------
 
 def test_context_too_large_for_the_address_space() -> None:
     if sys.platform != "linux":
         raise Skip("RLIMIT_AS bounds the address space on Linux only")
     prepare = limit(resource.RLIMIT_AS, 1 << 30)
     if run("--help", prepare=prepare)[0] != 0:
-        raise Skip("AddressSanitizer itself needs more")
-    check_error(run(MODEL, *TURN, "-c", str(1 << 24), prepare=prepare), "-c")
+        raise Skip("a sanitizer itself needs more")
+    check_error(1, run(small(), *TURN, "-c", str(1 << 24), prepare=prepare), "-c")
 
 
 def test_largest_context_costs_what_is_used() -> None:
-    status, out, err = run(MODEL, *TURN, "-c", str(1 << 24))
-    assert (status, out) == (0, run(MODEL, *TURN)[1]), f"exit status {status}, {err!r}"
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < (256 << 20) // (1 if sys.platform == "darwin" else 1024), "memory"
+    status, out, err = run(small(), *TURN, "-c", str(1 << 24))
+    equal((status, out), (0, run(small(), *TURN)[1]), err)
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert memory < (256 << 20) // (1 if sys.platform == "darwin" else 1024), f"{memory} of memory"
 
 
 def test_more_threads_than_processors() -> None:
-    text = run(MODEL, *TURN)[1]
+    text = run(small(), *TURN)[1]
     for n in ("64", "1024"):
-        status, out, err = run(MODEL, *TURN, "-t", n)
-        assert (status, out) == (0, text), f"{n} threads: exit status {status}, {err!r}"
+        status, out, err = run(small(), *TURN, "-t", n)
+        equal((status, out), (0, text), f"{n} threads: {err!r}")
 
 
-# ---------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------
 # Files
-# ---------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------
 
 def test_model_that_is_no_file() -> None:
-    fifo, empty = os.path.join(SCRATCH, "fifo"), os.path.join(SCRATCH, "empty.bin")
+    fifo, empty, folder = scratch("fifo"), scratch("empty.bin", b""), scratch("folder")
     os.mkfifo(fifo)
-    open(empty, "wb").close()
-    for path, word in ((fifo, "not a regular file"), (os.devnull, "not a regular file"), (SCRATCH, "a directory"), (empty, "an empty file"),
-                       (os.path.join(MODEL, "x"), "Not a directory"), (os.path.join(SCRATCH, "none"), "No such file"), ("", "No such file")):
-        check_error(run(path, *TURN), path, word)
+    os.mkdir(folder)
+    for path, word in ((fifo, "not a regular file"), (os.devnull, "not a regular file"),
+                       (folder, "a directory"), (empty, "an empty file"),
+                       (os.path.join(small(), "x"), "Not a directory"),
+                       (scratch("none"), "No such file"), ("", "No such file")):
+        check_error(1, run(path, *TURN), path, word)
     if os.path.exists("/dev/stdin"):
-        with open(MODEL, "rb") as file:
-            check_error(run("/dev/stdin", *TURN, data=file.read()), "/dev/stdin", "not a regular file")
+        got = run("/dev/stdin", *TURN, data=read(small()))
+        check_error(1, got, "/dev/stdin", "not a regular file")
 
 
 def test_model_that_may_not_be_read() -> None:
-    secret, program = os.path.join(SCRATCH, "secret.bin"), os.path.join(SCRATCH, "qwen")
-    shutil.copy(MODEL, secret)
-    shutil.copy(QWEN, program)
-    os.chmod(SCRATCH, 0o755)
+    secret, program = scratch("secret.bin"), scratch("qwen")
+    shutil.copy(small(), secret)
+    shutil.copy(harness.QWEN, program)
+    os.chmod(harness.SCRATCH, 0o755)
     os.chmod(secret, 0)
-    prepare = (lambda: os.setuid(65534)) if os.getuid() == 0 else None      # root may read everything
-    check_error(run(secret, *TURN, prepare=prepare, executable=program), "secret.bin", "Permission denied")
+    prepare = (lambda: os.setuid(65534)) if os.getuid() == 0 else None      # root may read all
+    got = run(secret, *TURN, prepare=prepare, executable=program)
+    check_error(1, got, "secret.bin", "Permission denied")
+
+
+def test_bad_files() -> None:
+    data = read(small())
+    for content in (b"", b"hello", data[:1152], data[:-1], data + b"\0",
+                    b"version https://git-lfs.github.com/spec/v1\n"):
+        path = scratch("bad.bin", content)
+        for args in ([path, "-p", "hi"], [path, "--info"],
+                     [small(), "--compare", path, "-p", "hi"]):
+            check_error(1, run(*args), "bad.bin")
+    check_error(1, run(path, "-p", "hi"), "git lfs pull")
 
 
 def test_full_disk() -> None:
@@ -110,38 +117,36 @@ def test_full_disk() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         limit(resource.RLIMIT_FSIZE, 3000)()
 
-    out = os.path.join(SCRATCH, "out")
+    folder = scratch("full")
+    os.mkdir(folder)
+    out = os.path.join(folder, "out")
     for args in ([*TURN, "--ignore-stop", "--logits", out], ["--quantize", out]):
-        status, _, err = run(MODEL, *args, prepare=prepare)
-        check_error((status, b"", err), out)
-        assert not os.path.exists(out) and not os.path.exists(out + ".tmp"), f"{args}: a partial file"
+        check_error(1, run(small(), *args, prepare=prepare), out, out=None)
+        equal(os.listdir(folder), [], f"{args}: a partial file")
 
 
 def test_weights_that_are_no_numbers() -> None:
-    path = os.path.join(SCRATCH, "nan.bin")
-    with open(MODEL, "rb") as file:
-        data = file.read()
-    offset, size = struct.unpack_from("<2Q", data, 40)
-    with open(path, "wb") as file:
-        file.write(data[:offset] + (b"\xc0\x7f" * size)[:size])
-    for args in ([], ["--watch"], ["--score"], ["--compare", MODEL]):
+    data = read(small())
+    offset, size = get(data, "weights_offset"), get(data, "weights_size")
+    path = scratch("nan.bin", data[:offset] + (b"\xc0\x7f" * size)[:size])
+    for args in ([], ["--watch"], ["--score"], ["--answer", "x"], ["--compare", small()]):
         status, _, err = run(path, "-p", "hello", *args)
         if "--compare" in args:
-            err = "".join(err.splitlines(True)[2:])                     # the other model's closing lines
-        check_error((status, b"", err), "nan.bin", "not numbers")
+            err = "".join(line for line in err.splitlines(True) if line.startswith("qwen: "))
+        check_error(1, (status, b"", err), "nan.bin", "NaN")
 
 
-# ---------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------
 # Streams
-# ---------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------
 
 def test_output_closed_early() -> None:
     for args in commands():
-        read, write = os.pipe()
-        os.close(read)
-        status, _, err = run(*args, stdout=write)
-        os.close(write)
-        assert (status, err) == (0, ""), f"{args}: exit status {status}, {err!r}"
+        reader, writer = os.pipe()
+        os.close(reader)
+        status, _, err = run(*args, stdout=writer)
+        os.close(writer)
+        equal((status, err), (0, ""), str(args))
 
 
 def test_output_on_a_full_disk() -> None:
@@ -149,49 +154,35 @@ def test_output_on_a_full_disk() -> None:
         raise Skip("no /dev/full here")
     with open("/dev/full", "wb") as full:
         for args in commands():
-            check_error(run(*args, stdout=full), "standard output")
+            check_error(1, run(*args, stdout=full), "standard output")
 
 
 def test_closed_streams_are_no_files() -> None:
     """With 0, 1 or 2 free, a file that is opened would get that number, and what is printed."""
-    expected, path = os.path.join(SCRATCH, "expected"), os.path.join(SCRATCH, "closed")
-    run(MODEL, *TURN, "--logits", expected)
-    with open(expected, "rb") as file:
-        logits = file.read()
+    expected, path = scratch("expected"), scratch("closed")
+    run(small(), *TURN, "--logits", expected)
     for streams in ((0,), (1,), (2,), (0, 1, 2)):
-        status, _, err = run(MODEL, *TURN, "--logits", path, prepare=lambda: [os.close(n) for n in streams])
-        assert status == (1 if 1 in streams else 0), f"{streams} closed: exit status {status}, {err!r}"
+        status, _, err = run(small(), *TURN, "--logits", path,
+                             prepare=lambda: [os.close(n) for n in streams])
+        equal(status, 1 if 1 in streams else 0, f"{streams} closed: {err!r}: exit status")
         if os.path.exists(path):
-            with open(path, "rb") as file:
-                assert file.read() == logits, f"{streams} closed: the logits are others"
+            assert read(path) == read(expected), f"{streams} closed: the logits are others"
             os.remove(path)
 
 
-# ---------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------
 # Long prompts
-# ---------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------
 
 def test_prompt_of_a_megabyte() -> None:
-    for data in (b"apple tree " * 95326, "苹果是什么颜色".encode() * 49933, b" " * (1 << 20), b"\xff" * (1 << 20)):
+    chinese = "苹果是什么颜色".encode()
+    for data in (b"apple tree " * 95326, chinese * 49933, b" " * (1 << 20), b"\xff" * (1 << 20)):
         for args in (["-n", "1"], ["--score"]):
-            got = run(MODEL, *args, "-m", "base", data=data)
-            check_error(got, "512", "tokens")
-            assert any(int(number) > 512 for number in re.findall(r"\d+", got[2])), f"not both numbers in {got[2]!r}"
-
-
-def main() -> int:
-    global QWEN, MODEL, SCRATCH
-    if len(sys.argv) != 2:
-        print(__doc__, file=sys.stderr)
-        return 2
-    QWEN = os.path.abspath(sys.argv[1])
-    with tempfile.TemporaryDirectory() as SCRATCH:
-        MODEL = os.path.join(SCRATCH, "model.bin")
-        make_checkpoint(os.path.join(SCRATCH, "checkpoint"), dim=8, layers=2, heads=2, kv_heads=1, hidden=8, context=512)
-        subprocess.run([sys.executable, os.path.join(os.path.dirname(HERE), "export.py"), os.path.join(SCRATCH, "checkpoint"), MODEL],
-                       check=True, stderr=subprocess.PIPE)
-        return run_tests("bounds", globals())
+            got = run(small(), *args, "-m", "base", data=data)
+            check_error(1, got, "512", "tokens")
+            numbers = map(int, re.findall(r"\d+", got[2]))
+            assert any(number > 512 for number in numbers), f"not both numbers in {got[2]!r}"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("bounds", globals()))
