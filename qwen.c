@@ -3,10 +3,8 @@
  * A base model and a chat model run through the same code; only their weights differ. This file
  * runs both and shows why one of them stops. It has three parts:
  *
- *     I.   The model      All of Qwen and all of stopping, in plain loops. Read it from the top:
- *                         maths, forward, sampler, generate, chat. After it you know the model.
- *     II.  The machine    For speed and safety; skip it at first. The file and its checks, threads,
- *                         fast versions of the two slow steps, int8.
+ *     I.   The model      All of Qwen and all of stopping, in plain loops. Read it from the top.
+ *     II.  The machine    What makes it fast and safe. Skip it at first.
  *     III. The program    Text on a terminal, tables, commands, flags, main.
  *
  * tokenizer.c is included below and brings: Text and Ids (growing arrays of bytes and token ids,
@@ -14,8 +12,8 @@
  * model file), Tokenizer, encode (text to ids) and token_bytes (an id to text).
  *
  *     To add an architecture, touch Layer, list_tensors and forward here, and export.py.
- *     To add a sampler, write a stage beside keep_min_p, call it in sample and add a flag.
- *     To add a weight type, add a row to weight_types in Part II.
+ *     To add a sampler, write a stage beside keep_min_p, call it in sample, and add a flag.
+ *     To add a weight type, add a row to weight_types.
  */
 #define QWEN_C
 #include "tokenizer.c"
@@ -33,8 +31,7 @@
  * Part I. The model
  * ========================================================================================== */
 
-enum { BATCH = 256 };                       // tokens that go through the layers together, at most
-enum { SCORED = 32 };                       // rows of logits that are computed together, at most
+enum { BATCH = 256, SCORED = 32 };          // tokens, rows of logits that are computed together
 
 typedef struct WeightType WeightType;       // bf16 or int8: see weight_types in Part II
 
@@ -45,21 +42,21 @@ typedef struct {
     const unsigned char *data;              // [rows][row_size], in the mapped file
 } Matrix;
 
-typedef struct {                            // q_dim = n_heads * head_dim, kv_dim = n_kv_heads * head_dim
+typedef struct {
     const float *attention_norm;            // [dim]
     Matrix wq, wk, wv;                      // [q_dim][dim], [kv_dim][dim], [kv_dim][dim]
     const float *bq, *bk, *bv;              // [q_dim], [kv_dim], [kv_dim]; NULL in Qwen3
     const float *q_norm, *k_norm;           // [head_dim]; NULL except in Qwen3
     Matrix wo;                              // [dim][q_dim]
     const float *mlp_norm;                  // [dim]
-    Matrix gate, up, down;                  // [hidden_dim][dim], [hidden_dim][dim], [dim][hidden_dim]
+    Matrix gate, up, down;                  // [hidden_dim][dim], the same, [dim][hidden_dim]
 } Layer;
 
 typedef struct {
     File file;
-    const Header *header;                   // the start of the file: shape, special ids, defaults
+    Header header;                          // dim, n_layers and all other sizes; special token ids
     Tokenizer tokenizer;
-    int dim, hidden_dim, n_layers, n_heads, n_kv_heads, head_dim, q_dim, kv_dim, vocab_size;
+    int q_dim, kv_dim;                      // n_heads * head_dim, n_kv_heads * head_dim
     Matrix embedding;                       // [vocab_size][dim]
     Layer *layers;                          // [n_layers]
     const float *norm;                      // [dim]
@@ -72,28 +69,26 @@ struct Run {                                // one model at work: its KV cache a
     int context;                            // positions that the cache has room for
     int position;                           // positions that are filled
     float *keys, *values;                   // [n_layers][n_kv_heads][context][head_dim]
-    float *x;                               // [BATCH][dim]  the residual stream
-    float *normed;                          // [BATCH][dim]  its RMSNorm
+    float *x, *normed;                      // [BATCH][dim]  the residual stream; its RMSNorm
     float *q, *k, *v;                       // [BATCH][q_dim], [BATCH][kv_dim], [BATCH][kv_dim]
     float *attended;                        // [BATCH][q_dim]
     float *gate, *up, *hidden;              // [BATCH][hidden_dim]
     float *delta;                           // [BATCH][dim]  what a block adds to the stream
-    float *cosine, *sine;                   // [BATCH][head_dim / 2]  RoPE's angles
+    float *cosine, *sine;                   // [BATCH][head_dim / 2]  of the angles of RoPE
     float *logits;                          // [SCORED][vocab_size]
-    float *row, *scores;                    // [widest matrix], [context]: scratch of the plain loops
+    float *row, *scores;                    // [most columns], [context]: scratch of plain loops
     // The two slow steps: the plain loops of this part, or the fast ones of Part II.
     void (*matmul)(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias);
     void (*attend)(Run *r, int layer, int n);
     struct Fast *fast;                      // threads and scratch memory of the fast ones
 };
 
-/* ---- Maths ------------------------------------------------------------------------------- */
+/* ---- Maths --------------------------------------------------------------------------------- */
 
-static inline float exponential(float x);   // e^x, in operations that vectorise (Part II)
-static void check_finite(const Run *r, const float *x, int n);  // dies if one is not (Part II)
-
-/* Writes a row of a matrix to out[cols] as floats. */
-static void load_row(float *out, const Matrix *m, int row);
+// These three are in Part II.
+static inline float exponential(float x);                       // e^x, in a form that vectorises
+static void load_row(float *out, const Matrix *m, int row);     // out[cols] = the row as floats
+static void check_finite(const Run *r, const float *x, int n);  // dies if one is not
 
 /* A bf16 is the upper half of a float: the same sign and exponent, 7 of 23 bits of fraction. */
 static void load_bf16(float *out, const void *row, int cols) {
@@ -119,7 +114,7 @@ static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, c
     }
 }
 
-/* RMSNorm (Zhang & Sennrich 2019) of n vectors: out[n][dim] = x / sqrt(mean(x^2) + eps) * weight. */
+/* RMSNorm (Zhang & Sennrich 2019) of n vectors: out[n][dim] = x / sqrt(mean(x^2) + eps) * weight */
 static void rmsnorm(float *out, const float *x, const float *weight, int n, int dim, float eps) {
     for (int t = 0; t < n; t++, x += dim, out += dim) {
         float scale = 1.0f / sqrtf(dot(x, x, dim) / (float)dim + eps);
@@ -127,7 +122,7 @@ static void rmsnorm(float *out, const float *x, const float *weight, int n, int 
     }
 }
 
-/* x[n] becomes probabilities: e^x / sum(e^x). The maximum is subtracted so that nothing overflows. */
+/* x[n] becomes probabilities, e^x / sum(e^x). Without the maximum in it e^x would overflow. */
 static void softmax(float *x, int n) {
     float max = x[0], sum = 0;
     for (int i = 1; i < n; i++) max = x[i] > max ? x[i] : max;
@@ -139,23 +134,22 @@ static void softmax(float *x, int n) {
 /* RoPE (Su et al. 2021) rotates pair i of a head by the angle position * theta^(-2i / head_dim).
  * This computes cosine and sine[n][head_dim / 2] for n positions. As in the published models, a
  * pair is (i, i + head_dim / 2) and the angle is a float. With neighbours (i, i + 1) as pairs the
- * weights would not fit: the text stays fluent and gets worse. */
-static void rope_angles(float *cosine, float *sine, int position, int n, int head_dim, double theta) {
+ * weights would not fit: the text would stay fluent and get worse. */
+static void rope_angles(float *cosine, float *sine, int position, int n, const Header *h) {
     for (int t = 0; t < n; t++)
-        for (int i = 0; i < head_dim; i += 2) {
-            float frequency = 1.0f / (float)pow(theta, (double)((float)i / (float)head_dim));
-            float angle = (float)(position + t) * frequency;
+        for (int i = 0; i < h->head_dim; i += 2) {
+            double exponent = (double)((float)i / (float)h->head_dim);
+            float angle = (float)(position + t) * (1.0f / (float)pow(h->rope_theta, exponent));
             *cosine++ = cosf(angle);
             *sine++ = sinf(angle);
         }
 }
 
-/* Rotates x[n][n_heads][head_dim] in place. Query times key then depends only on the distance of
+/* Rotates x[n][n_heads][2 * half] in place. Query times key then depends only on the distance of
  * their positions, so a key is rotated once, before it goes to the cache. */
-static void rope(float *x, const float *cosine, const float *sine, int n, int n_heads, int head_dim) {
-    int half = head_dim / 2;
+static void rope(float *x, const float *cosine, const float *sine, int n, int n_heads, int half) {
     for (int t = 0; t < n; t++, cosine += half, sine += half)
-        for (int head = 0; head < n_heads; head++, x += head_dim)
+        for (int head = 0; head < n_heads; head++, x += 2 * half)
             for (int i = 0; i < half; i++) {
                 float a = x[i], b = x[i + half];
                 x[i] = a * cosine[i] - b * sine[i];
@@ -165,45 +159,52 @@ static void rope(float *x, const float *cosine, const float *sine, int n, int n_
 
 /* The offset of a KV head's contiguous [context][head_dim] block in the cache. */
 static size_t cache_offset(const Run *r, int layer, int kv_head) {
-    const Model *m = r->model;
-    return ((size_t)layer * m->n_kv_heads + kv_head) * r->context * m->head_dim;
+    const Header *h = &r->model->header;
+    return ((size_t)layer * h->n_kv_heads + kv_head) * r->context * h->head_dim;
 }
 
 /* Copies keys and values of n new positions to the cache. */
 static void store(Run *r, int layer, int n) {
     const Model *m = r->model;
-    for (int head = 0; head < m->n_kv_heads; head++)
+    int head_dim = m->header.head_dim;
+    for (int head = 0; head < m->header.n_kv_heads; head++)
         for (int t = 0; t < n; t++) {
-            size_t to = cache_offset(r, layer, head) + (size_t)(r->position + t) * m->head_dim;
-            int from = t * m->kv_dim + head * m->head_dim;
-            memcpy(r->keys + to, r->k + from, m->head_dim * sizeof(float));
-            memcpy(r->values + to, r->v + from, m->head_dim * sizeof(float));
+            size_t to = cache_offset(r, layer, head) + (size_t)(r->position + t) * head_dim;
+            int from = t * m->kv_dim + head * head_dim;
+            memcpy(r->keys + to, r->k + from, head_dim * sizeof(float));
+            memcpy(r->values + to, r->v + from, head_dim * sizeof(float));
         }
 }
 
-/* Attention of n new tokens: for each query head softmax(q·k / sqrt(head_dim)) over all keys so
- * far, and the mean of the values by these weights. Several query heads share a KV head (GQA:
- * Ainslie et al. 2023). */
-static void attend(Run *r, int layer, int n) {
+typedef float Dot(const float *a, const float *b, int n);
+
+/* Attention of n new tokens in one query head: softmax(q·k / sqrt(head_dim)) over all keys so far,
+ * and the mean of the values by these weights. scores is scratch memory, [context]. Several query
+ * heads share a KV head (GQA: Ainslie et al. 2023). */
+static void attend_head(Run *r, int layer, int n, int head, float *scores, Dot *dot_product) {
     const Model *m = r->model;
-    int head_dim = m->head_dim, heads_per_kv = m->n_heads / m->n_kv_heads;
-    for (int t = 0; t < n; t++)
-        for (int head = 0; head < m->n_heads; head++) {
-            size_t cache = cache_offset(r, layer, head / heads_per_kv);
-            const float *q = r->q + t * m->q_dim + head * head_dim;
-            const float *k = r->keys + cache, *v = r->values + cache;
-            float *out = r->attended + t * m->q_dim + head * head_dim;
-            int n_keys = r->position + t + 1;               // the causal mask: no key after t
-            for (int i = 0; i < n_keys; i++, k += head_dim)
-                r->scores[i] = dot(q, k, head_dim) / sqrtf((float)head_dim);
-            softmax(r->scores, n_keys);
-            for (int j = 0; j < head_dim; j++) out[j] = 0;
-            for (int i = 0; i < n_keys; i++, v += head_dim)
-                for (int j = 0; j < head_dim; j++) out[j] += r->scores[i] * v[j];
-        }
+    int head_dim = m->header.head_dim, heads_per_kv = m->header.n_heads / m->header.n_kv_heads;
+    size_t cache = cache_offset(r, layer, head / heads_per_kv);
+    for (int t = 0; t < n; t++) {
+        const float *q = r->q + t * m->q_dim + head * head_dim;
+        const float *k = r->keys + cache, *v = r->values + cache;
+        float *out = r->attended + t * m->q_dim + head * head_dim;
+        int n_keys = r->position + t + 1;   // the causal mask: no key after this token
+        for (int i = 0; i < n_keys; i++, k += head_dim)
+            scores[i] = dot_product(q, k, head_dim) / sqrtf((float)head_dim);
+        softmax(scores, n_keys);
+        for (int j = 0; j < head_dim; j++) out[j] = 0;
+        for (int i = 0; i < n_keys; i++, v += head_dim)
+            for (int j = 0; j < head_dim; j++) out[j] += scores[i] * v[j];
+    }
 }
 
-/* SwiGLU (Shazeer 2020): out = silu(gate) * up, with silu(g) = g / (1 + e^-g). */
+static void attend(Run *r, int layer, int n) {
+    for (int head = 0; head < r->model->header.n_heads; head++)
+        attend_head(r, layer, n, head, r->scores, dot);
+}
+
+/* SwiGLU (Shazeer 2020): out[n] = silu(gate) * up, with silu(g) = g / (1 + e^-g). */
 static void swiglu(float *out, const float *gate, const float *up, int n) {
     for (int i = 0; i < n; i++) out[i] = gate[i] / (1.0f + exponential(-gate[i])) * up[i];
 }
@@ -212,54 +213,54 @@ static void add(float *x, const float *delta, int n) {
     for (int i = 0; i < n; i++) x[i] += delta[i];
 }
 
-/* ---- Forward ----------------------------------------------------------------------------- */
+/* ---- Forward ------------------------------------------------------------------------------- */
 
 /* Reads ids[n], n <= BATCH, at the next n positions of the cache. Returns
  * logits[n_logits][vocab_size] for the last n_logits <= SCORED of them: what may follow each. */
 static const float *forward(Run *r, const int *ids, int n, int n_logits) {
     const Model *m = r->model;
-    float eps = m->header->rms_eps;
-    for (int t = 0; t < n; t++) load_row(r->x + t * m->dim, &m->embedding, ids[t]);
-    rope_angles(r->cosine, r->sine, r->position, n, m->head_dim, m->header->rope_theta);
+    const Header *h = &m->header;
+    int dim = h->dim, head_dim = h->head_dim;
+    for (int t = 0; t < n; t++) load_row(r->x + t * dim, &m->embedding, ids[t]);
+    rope_angles(r->cosine, r->sine, r->position, n, h);
 
-    for (int i = 0; i < m->n_layers; i++) {
+    for (int i = 0; i < h->n_layers; i++) {
         const Layer *l = &m->layers[i];
 
         // x += attention(norm(x))
-        rmsnorm(r->normed, r->x, l->attention_norm, n, m->dim, eps);
+        rmsnorm(r->normed, r->x, l->attention_norm, n, dim, h->rms_eps);
         r->matmul(r, r->q, r->normed, n, &l->wq, l->bq);
         r->matmul(r, r->k, r->normed, n, &l->wk, l->bk);
         r->matmul(r, r->v, r->normed, n, &l->wv, l->bv);
-        if (l->q_norm) rmsnorm(r->q, r->q, l->q_norm, n * m->n_heads, m->head_dim, eps);
-        if (l->k_norm) rmsnorm(r->k, r->k, l->k_norm, n * m->n_kv_heads, m->head_dim, eps);
-        rope(r->q, r->cosine, r->sine, n, m->n_heads, m->head_dim);
-        rope(r->k, r->cosine, r->sine, n, m->n_kv_heads, m->head_dim);
+        if (l->q_norm) rmsnorm(r->q, r->q, l->q_norm, n * h->n_heads, head_dim, h->rms_eps);
+        if (l->k_norm) rmsnorm(r->k, r->k, l->k_norm, n * h->n_kv_heads, head_dim, h->rms_eps);
+        rope(r->q, r->cosine, r->sine, n, h->n_heads, head_dim / 2);
+        rope(r->k, r->cosine, r->sine, n, h->n_kv_heads, head_dim / 2);
         store(r, i, n);                     // here the KV cache is written
         r->attend(r, i, n);
         r->matmul(r, r->delta, r->attended, n, &l->wo, NULL);
-        add(r->x, r->delta, n * m->dim);
+        add(r->x, r->delta, n * dim);
 
         // x += mlp(norm(x))
-        rmsnorm(r->normed, r->x, l->mlp_norm, n, m->dim, eps);
+        rmsnorm(r->normed, r->x, l->mlp_norm, n, dim, h->rms_eps);
         r->matmul(r, r->gate, r->normed, n, &l->gate, NULL);
         r->matmul(r, r->up, r->normed, n, &l->up, NULL);
-        swiglu(r->hidden, r->gate, r->up, n * m->hidden_dim);
+        swiglu(r->hidden, r->gate, r->up, n * h->hidden_dim);
         r->matmul(r, r->delta, r->hidden, n, &l->down, NULL);
-        add(r->x, r->delta, n * m->dim);
+        add(r->x, r->delta, n * dim);
     }
-    check_finite(r, r->x, n * m->dim);
+    check_finite(r, r->x, n * dim);
     r->position += n;
     if (n_logits == 0) return NULL;
-    rmsnorm(r->normed, r->x + (n - n_logits) * m->dim, m->norm, n_logits, m->dim, eps);
+    rmsnorm(r->normed, r->x + (n - n_logits) * dim, m->norm, n_logits, dim, h->rms_eps);
     r->matmul(r, r->logits, r->normed, n_logits, &m->output, NULL);
-    check_finite(r, r->logits, n_logits * m->vocab_size);
+    check_finite(r, r->logits, n_logits * h->vocab_size);
     return r->logits;
 }
 
-/* ---- Sampler ----------------------------------------------------------------------------- */
+/* ---- Sampler ------------------------------------------------------------------------------- */
 
 typedef struct { int id; float logit, p; } Candidate;
-
 typedef struct {
     bool greedy;
     float temperature, top_p, min_p, penalty;
@@ -288,17 +289,17 @@ static int most_likely(const float *logits, int n) {
 
 static int likelier_first(const void *a, const void *b) {
     const Candidate *x = a, *y = b;
-    return x->logit != y->logit ? (x->logit < y->logit) - (x->logit > y->logit) : x->id - y->id;
+    return x->logit != y->logit ? (x->logit < y->logit ? 1 : -1) : x->id - y->id;
 }
 
-/* Fills c with the k most likely of n tokens and with what is tied with the last of them; k = 0:
- * with all. Returns how many. When the list is full, it is sorted and cut, so it stays short. */
+/* Fills c with the k most likely of n tokens and with what ties with the last of them; k = 0: with
+ * all. Returns how many. When the list is full, it is sorted and cut, so it stays short. */
 static int keep_top_k(Candidate *c, const float *logits, int n, int k) {
     float least = -INFINITY;                // a logit below this is not among the k highest
-    int kept = 0, full = 2 * k + 100;
+    int kept = 0, full = k < n ? 2 * k + 100 : n + 1;
     for (int i = 0; i < n; i++) {
         if (logits[i] >= least) c[kept++] = (Candidate){ i, logits[i], 0 };
-        if (k == 0 || k >= n || kept <= k || (kept < full && i < n - 1)) continue;
+        if (k == 0 || kept <= k || (kept < full && i < n - 1)) continue;
         qsort(c, kept, sizeof *c, likelier_first);
         least = c[k - 1].logit;
         while (c[kept - 1].logit < least) kept--;
@@ -336,49 +337,46 @@ static double random_uniform(uint64_t *state) {
     return (double)((z ^ (z >> 31)) >> 11) * 0x1p-53;
 }
 
-/* Chooses the next token from logits[n]. The order of the stages is that of transformers. It
- * matters: temperature before top-p lets a high temperature widen the nucleus, and top-p after
- * top-k shares out what top-k has left. */
+/* Chooses the next token from logits[n]. The order of the stages is that of transformers, and it
+ * matters: a high temperature widens what top-p keeps, and top-p shares out what top-k has left. */
 static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
     Candidate *c = s->candidates;
     float *p = s->probabilities;
     penalise(s->logits, logits, n, history, s->penalty);
     if (s->greedy) return most_likely(s->logits, n);
 
-    int kept = keep_top_k(c, s->logits, n, s->top_k);
-    for (int i = 0; i < kept; i++) p[i] = c[i].logit / s->temperature;
+    int kept = keep_top_k(c, s->logits, n, s->top_k), i;
+    for (i = 0; i < kept; i++) p[i] = c[i].logit / s->temperature;
     softmax(p, kept);
-    for (int i = 0; i < kept; i++) c[i].p = p[i];
+    for (i = 0; i < kept; i++) c[i].p = p[i];
     kept = keep_top_p(c, kept, s->top_p);
     kept = keep_min_p(c, kept, s->min_p);
 
     double sum = 0;                         // draw: the kept ones share out the interval [0, sum)
-    for (int i = 0; i < kept; i++) sum += c[i].p;
+    for (i = 0; i < kept; i++) sum += c[i].p;
     double left = random_uniform(&s->random) * sum;
-    int i = 0;
-    while (i < kept - 1 && (left -= c[i].p) >= 0) i++;
+    for (i = 0; i < kept - 1 && (left -= c[i].p) >= 0; ) i++;
     return c[i].id;
 }
 
 /* ---- Generate and stop --------------------------------------------------------------------- */
 
-typedef struct Output Output;               // where text goes: standard output, --stop (Part III)
-
+typedef struct Output Output;               // where text and tables go (Part III)
 typedef struct Thought Thought;             // what the model thought of stopping (Part III)
 
 typedef struct {                            // a conversation, or a text that is continued
     const Model *model;
     bool chat;                              // frames prompts as ChatML, stops at any end of a turn
-    bool ignore_stop;                       // runs on where a stop token was chosen
-    bool no_think;                          // a reasoning model answers at once
-    const char *system;                     // --system, or NULL for the checkpoint's own
+    bool ignore_stop, no_think;             // run on at a stop token; answer without reasoning
+    const char *system;                     // the system message
+    size_t system_size;
     int max_tokens;
     Run run;
     Sampler sampler;
-    Ids history;                            // all ids so far; the cache holds the first run.position
-    size_t turn, answer;                    // where in history the model's last turn, its text begin
+    Ids history;                            // all ids; the cache holds the first run.position
+    size_t turn, answer;                    // in the history: the model's last turn, its text
     Thought *thoughts;                      // [max_tokens] of this turn
-    float *probabilities;                   // [vocab_size] at the newest token
+    float *probabilities;                   // [vocab_size] of the newest token
     Output *output;
 } Session;
 
@@ -387,32 +385,31 @@ typedef enum { GOES_ON, STOP_TOKEN, STOP_TEXT, TOKEN_LIMIT, CONTEXT_FULL, INTERR
 typedef struct {
     Reason reason;                          // why generation ended
     const Text *stop_text;                  // STOP_TEXT: which
-    int n_prompt, n_new;                    // tokens that were read, and generated
-    double prompt_seconds, new_seconds;
+    int n_new;                              // tokens that were generated
 } Turn;
 
 static volatile sig_atomic_t interrupted;   // Ctrl-C was pressed: the turn shall end
-static double seconds(void);                // these five are in Part III
-static const float *read_history(Session *s, size_t end);
-static void observe(Session *s, const float *logits, int id, int n);
+static const float *read_history(Session *s, int end);                          // these four, too,
+static void observe(Session *s, const float *logits, int id, int n);            // are in Part III
 static const Text *write_output(Output *out, const void *bytes, size_t n);
-static void cut_reasoning(Session *s);      // of the newest answer, where the template does so
+static void cut_reasoning(Session *s);
 
 /* The tokens that end generation. The model must choose one, which is up to its weights, and the
- * runner must stop there, which is decided here. A base checkpoint names <|endoftext|> alone. In
- * chat mode all that can end a turn count, whatever the checkpoint names. */
+ * runner must stop there, which is decided here: at the checkpoint's own eos tokens, of which a
+ * base model has <|endoftext|> alone, and in chat mode at both that can end a turn. */
 static bool is_stop(const Session *s, int id) {
-    const Header *h = s->model->header;
-    for (uint32_t i = 0; i < h->n_eos; i++) if (id == (int)h->eos[i]) return true;
-    return s->chat && (id == (int)h->im_end || id == (int)h->endoftext);
+    const Header *h = &s->model->header;
+    for (int i = 0; i < h->n_eos; i++) if (id == h->eos[i]) return true;
+    return s->chat && (id == h->im_end || id == h->endoftext);
 }
 
-/* Why generation ends with the newest token, or GOES_ON. Prints the token, unless it ends a turn. */
+/* Why generation ends with the newest token, or GOES_ON. Prints the token unless it ends a turn. */
 static Reason stop_reason(Session *s, Turn *turn, int id) {
     if (is_stop(s, id) && !s->ignore_stop) return STOP_TOKEN;
     size_t size;
     const unsigned char *bytes = token_bytes(&s->model->tokenizer, id, &size);
-    if ((turn->stop_text = write_output(s->output, bytes, size))) return STOP_TEXT;
+    turn->stop_text = write_output(s->output, bytes, size);
+    if (turn->stop_text) return STOP_TEXT;
     if (turn->n_new == s->max_tokens) return TOKEN_LIMIT;
     if (s->run.position == s->run.context) return CONTEXT_FULL;
     return interrupted ? INTERRUPTED : GOES_ON;
@@ -420,25 +417,19 @@ static Reason stop_reason(Session *s, Turn *turn, int id) {
 
 /* One turn: reads what is new in the history, then generates until there is a reason to stop. */
 static Turn generate(Session *s) {
-    Turn turn = { .n_prompt = (int)s->history.n - s->run.position };
-    double start = seconds();
-    const float *logits = read_history(s, s->history.n);
-    double middle = seconds();
-    if (!logits) turn.reason = INTERRUPTED;
-    else if (s->max_tokens == 0) turn.reason = TOKEN_LIMIT;
+    const float *logits = read_history(s, (int)s->history.n);
+    Turn turn = { .reason = !logits ? INTERRUPTED : s->max_tokens == 0 ? TOKEN_LIMIT : GOES_ON };
     while (turn.reason == GOES_ON) {
-        int id = sample(&s->sampler, logits, s->model->vocab_size, &s->history);
+        int id = sample(&s->sampler, logits, s->model->header.vocab_size, &s->history);
         push_id(&s->history, id);
-        observe(s, logits, id, ++turn.n_new);
+        observe(s, logits, id, ++turn.n_new);               // --watch, --logits, --pace
         turn.reason = stop_reason(s, &turn, id);
         if (turn.reason == GOES_ON) logits = forward(&s->run, &id, 1, 1);
     }
-    turn.prompt_seconds = middle - start;
-    turn.new_seconds = seconds() - middle;
     return turn;
 }
 
-/* ---- Chat -------------------------------------------------------------------------------- */
+/* ---- Chat ---------------------------------------------------------------------------------- */
 
 /* ChatML is <|im_start|>role\ncontent<|im_end|>\n, turn after turn. This writes a turn up to the
  * end of its content. Role and content are encoded as one plain text: a newline that opens the
@@ -448,20 +439,20 @@ static void open_turn(Session *s, const char *role, const char *content, size_t 
     push_bytes(&text, role, strlen(role));
     push_bytes(&text, "\n", 1);
     push_bytes(&text, content, n);
-    push_id(&s->history, (int)s->model->header->im_start);
+    push_id(&s->history, s->model->header.im_start);
     encode(&s->model->tokenizer, text.data, text.n, false, &s->history);
     free(text.data);
 }
 
 /* However a turn ended, in the conversation it ends with <|im_end|> and a newline. */
 static void close_turn(Session *s) {
-    push_id(&s->history, (int)s->model->header->im_end);
+    push_id(&s->history, s->model->header.im_end);
     encode(&s->model->tokenizer, "\n", 1, false, &s->history);
 }
 
 /* Puts a prompt into the history: in a chat as the next turn, else in place of what was there. */
 static void add_prompt(Session *s, const char *text, size_t n) {
-    const Header *h = s->model->header;
+    const Header *h = &s->model->header;
     if (!s->chat) {
         s->history.n = 0;
         s->run.position = 0;
@@ -470,57 +461,48 @@ static void add_prompt(Session *s, const char *text, size_t n) {
                                       "a base model needs a text to continue");
         return;
     }
-    if (s->history.n > 0) {                 // the model's turn is closed
+    if (s->history.n > 0) {                 // the model's turn; its stop token is replaced
         if (s->history.n > s->answer && is_stop(s, s->history.id[s->history.n - 1])) s->history.n--;
-        if (h->cuts_reasoning) cut_reasoning(s);
+        if (h->cuts_reasoning) cut_reasoning(s);            // what comes before </think>
         close_turn(s);
-    } else {
-        size_t size = s->system ? strlen(s->system) : h->system_size;
-        if (size > 0) {
-            open_turn(s, "system", s->system ? s->system : h->system, size);
-            close_turn(s);
-        }
+    } else if (s->system_size > 0) {
+        open_turn(s, "system", s->system, s->system_size);
+        close_turn(s);
     }
     open_turn(s, "user", text, n);
     close_turn(s);
     s->turn = s->history.n;
     if (h->opening > 0) open_turn(s, "assistant", "", 0);   // for the model to go on
     s->answer = s->history.n;
-    const char *think = s->no_think ? "<think>\n\n</think>\n\n" : h->opening == 2 ? "<think>\n" : "";
+    const char *think = h->opening == 2 ? "<think>\n" : "";
+    if (s->no_think) think = "<think>\n\n</think>\n\n";
     encode(&s->model->tokenizer, think, strlen(think), false, &s->history);
 }
 
 /* =============================================================================================
- * Part II. The machine: for speed and safety. Skip it at first.
+ * Part II. The machine: what makes it fast and safe. Skip it at first.
  * ========================================================================================== */
 
 static int min_int(int a, int b) { return a < b ? a : b; }
 static int max_int(int a, int b) { return a > b ? a : b; }
 
-/* Zeroed memory for count things of a size. Never NULL. */
-static void *allocate(size_t count, size_t size) {
-    void *memory = calloc(count ? count : 1, size);
-    if (!memory) die(1, "out of memory: %zu times %zu bytes: close other programs", count, size);
-    return memory;
-}
-
-/* Zeroed memory for count * size floats that takes no space until it is used: a cache of 32,768
- * positions of the 1.8B shape is 12.9 GB, and a short chat fills a hundredth of it. */
-static float *reserve(uint64_t count, uint64_t size) {
+/* Zeroed memory for count * size bytes, kept to the program's end. It takes no space until it is
+ * used: a cache of 32,768 positions of the 1.8B shape is 12.9 GB, of which a short chat fills a
+ * hundredth. */
+static void *reserve(uint64_t count, uint64_t size) {
     void *memory = MAP_FAILED;
-    size = size ? size : 1;
-    if (count <= (uint64_t)PTRDIFF_MAX / sizeof(float) / size)
-        memory = mmap(NULL, (size_t)(count * size * sizeof(float)), PROT_READ | PROT_WRITE,
+    if (count <= PTRDIFF_MAX / size)
+        memory = mmap(NULL, count > 0 ? (size_t)(count * size) : 1, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
         die(1, "no room for %.1f GB of address space: -c: ask for a shorter context",
-            (double)count * (double)size * sizeof(float) * 1e-9);
+            (double)count * (double)size * 1e-9);
     return memory;
 }
 
-/* ---- Vectors ----------------------------------------------------------------------------- */
+/* ---- Vectors ------------------------------------------------------------------------------- */
 
-/* As many floats as a register holds. gcc and clang do arithmetic on such a type as on a number. */
+/* As many floats as a register holds. gcc and clang calculate with such a type as with a number. */
 #if defined __AVX512F__
 enum { WIDTH = 16 };
 #elif defined __AVX__
@@ -529,163 +511,151 @@ enum { WIDTH = 8 };
 enum { WIDTH = 4 };
 #endif
 typedef float Floats __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
-typedef uint32_t Words __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
-typedef uint16_t Halves __attribute__((vector_size(2 * WIDTH), aligned(2), may_alias));
+typedef int32_t Ints __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
+typedef uint32_t Words __attribute__((vector_size(4 * WIDTH), aligned(1), may_alias));
+typedef float Quad __attribute__((vector_size(16)));
 
 static Floats load_floats(const float *x) { return *(const Floats *)x; }
 
-static Floats load_halves(const uint16_t *w) {              // as load_bf16, WIDTH at a time
-    return (Floats)(__builtin_convertvector(*(const Halves *)w, Words) << 16);
+static float add_up(Floats x) {
+    Quad quads[WIDTH / 4], sum = { 0 };
+    memcpy(quads, &x, sizeof x);
+    for (int i = 0; i < WIDTH / 4; i++) sum += quads[i];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-static float add_up(Floats x) {
-    float sum = 0;
-    for (int i = 0; i < WIDTH; i++) sum += x[i];
-    return sum;
+/* As dot. n may be any number. */
+static float fast_dot(const float *a, const float *b, int n) {
+    Floats sum = { 0 };
+    int i = 0;
+    for (; i + WIDTH <= n; i += WIDTH) sum += load_floats(a + i) * load_floats(b + i);
+    return add_up(sum) + dot(a + i, b + i, n - i);
 }
 
 /* e^x = 2^whole * e^rest, where |rest| <= ln(2) / 2 and a polynomial is exact to float precision.
- * Adding 1.5 * 2^23 rounds away the fraction, and leaves the whole number in the low bits. NaN
- * stays NaN. Below -87 the result is 1e-38, which is nothing beside the maximum's 1 in a softmax. */
+ * Adding 1.5 * 2^23 rounds away the fraction and leaves the whole number in the low bits. NaN stays
+ * NaN. Below -87 the result is 1e-38, which is nothing beside the 1 of a softmax's maximum. */
 static inline float exponential(float x) {
     x = x < -87.0f ? -87.0f : x;
     x = x > 88.0f ? 88.0f : x;
     float shifted = x * 1.44269504f + 12582912.0f, whole = shifted - 12582912.0f, power;
     float r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
-    float p = 8.33345205e-3f + r * 1.39353172e-3f;
-    p = 1.0f + r * (1.0f + r * (0.5f + r * (0.166666657f + r * (0.0416657962f + r * p))));
+    float p = 0.0416657962f + r * (8.33345205e-3f + r * 1.39353172e-3f);
+    p = 1.0f + r * (1.0f + r * (0.5f + r * (0.166666657f + r * p)));
     uint32_t bits;
     memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits + 127) << 23;                              // the exponent of 2^whole
+    bits = (bits + 127) << 23;              // the exponent of 2^whole
     memcpy(&power, &bits, sizeof power);
     return p * power;
 }
 
-/* Dies if one of x[n] is NaN or infinite: then some weight is, real ones never lead there. */
+/* NaN or infinity comes from a weight that is: real weights never lead there. */
 static void check_finite(const Run *r, const float *x, int n) {
     int bad = 0;
     for (int i = 0; i < n; i++) bad += !(fabsf(x[i]) <= FLT_MAX);
     if (bad) die(1, "the weights hold NaN or infinity: %s: export it again", r->model->file.path);
 }
 
-/* ---- Weight types ------------------------------------------------------------------------ */
+/* ---- Weight types -------------------------------------------------------------------------- */
 
-typedef struct {                            // a token's activations, as the factor of a dot product
-    const float *x;                         // [cols]
-    int16_t *high, *low;                    // [cols]  the same in fixed point, for int8 weights:
-    float scale;                            //         x = scale * (high * 2^15 + low)
-} Factor;
-
-struct WeightType {                         // a row of a matrix:
+enum { FEW = 8 };                           // up to so many tokens meet a row as it is read
+enum { GROUP = 64 };                        // columns that are multiplied together
+enum { AHEAD = 4096 };                      // bytes that are asked for before they are needed
+enum { PADDING = 16 };                      // floats between vectors, which 4,096 bytes apart would
+                                            // share a set of the cache
+struct WeightType {                         // what can be done with a row of weights:
     const char *name;
-    size_t (*row_size)(int cols);                                       // its bytes
-    void (*load)(float *out, const void *row, int cols);                // to floats
-    bool (*store)(void *row, const float *x, int cols);                 // from floats; false: NaN
-    float (*dot)(const void *row, const Factor *factor, int cols);      // times a token
-    bool fixed_point;                                                   // dot wants high and low
+    size_t (*row_size)(int cols);                                   // its bytes
+    void (*load)(float *out, const void *row, int cols);            // to floats
+    bool (*store)(void *row, const float *x, int cols);             // from floats; false: NaN
+    // out[n] = row · x[n][cols + PADDING], n <= FEW; cols a multiple of GROUP, x interleaved
+    void (*dot)(float *out, const void *row, const float *x, int n, int cols);
+    int interleaved;
 };
 
-enum { AHEAD = 2048 };                      // bytes that are asked for early: measured to be enough
+typedef Floats LoadWeights(const void *group, int k);       // the k-th WIDTH weights of a group
+
+/* The body of every dot. scales has a number for each group, or is NULL. load, weight_size and
+ * n (1 or FEW) are constants where this is called, so that the inner loops unroll. */
+__attribute__((always_inline))
+static inline void dot_groups(float *out, LoadWeights *load, size_t weight_size, const void *row,
+                              const float *scales, const float *x, const int n, int cols) {
+    Floats sums[FEW] = { { 0 } };
+    for (int g = 0; g < cols / GROUP; g++, x += GROUP) {
+        const char *weights = (const char *)row + g * GROUP * weight_size;
+        Floats group[FEW] = { { 0 } };
+        for (size_t i = 0; i < GROUP * weight_size; i += 64) __builtin_prefetch(weights + i + AHEAD);
+        for (int k = 0; k < GROUP / WIDTH; k++)
+            for (int t = 0; t < n; t++)
+                group[t] += load(weights, k) * load_floats(x + t * (cols + PADDING) + k * WIDTH);
+        for (int t = 0; t < n; t++) sums[t] += group[t] * (scales ? scales[g] * 0x1p-24f : 1.0f);
+    }
+    for (int t = 0; t < n; t++) out[t] = add_up(sums[t]);
+}
 
 static size_t bf16_row_size(int cols) { return 2 * (size_t)cols; }
 
-static float dot_bf16(const void *row, const Factor *factor, int cols) {
-    const uint16_t *w = row;
-    const float *x = factor->x;
-    Floats sums[4] = { { 0 } };
-    float rest = 0;
-    int i = 0;
-    for (; i + 4 * WIDTH <= cols; i += 4 * WIDTH) {
-        __builtin_prefetch((const char *)(w + i) + AHEAD);
-        for (int k = 0; k < 4; k++)
-            sums[k] += load_halves(w + i + k * WIDTH) * load_floats(x + i + k * WIDTH);
-    }
-    for (; i < cols; i++) {
-        float weight;
-        load_bf16(&weight, w + i, 1);
-        rest += weight * x[i];
-    }
-    return rest + add_up((sums[0] + sums[1]) + (sums[2] + sums[3]));
+/* A lane of 32 bits holds two neighbouring weights. Moved to the upper half, each is a float. */
+static inline Floats load_bf16s(const void *group, int k) {
+    return (Floats)(((const Words *)group)[k / 2] << (16 - 16 * (k % 2)) & 0xFFFF0000);
 }
 
-/* int8: a row is whole numbers from -127 to 127, padding to 4 bytes, then a float scale for each
- * group of 64 columns. */
-enum { GROUP = 64 };
+static void dot_bf16(float *out, const void *row, const float *x, int n, int cols) {
+    if (n == 1) dot_groups(out, load_bf16s, 2, row, NULL, x, 1, cols);
+    else dot_groups(out, load_bf16s, 2, row, NULL, x, FEW, cols);
+}
 
-static size_t scales_offset(int cols) { return ((size_t)cols + 3) / 4 * 4; }
-
+/* An int8 row is whole numbers from -127 to 127, padding to 4 bytes, then a float for each group of
+ * 64 columns. A weight is its number times this scale. */
 static size_t int8_row_size(int cols) {
-    return scales_offset(cols) + ((size_t)cols + GROUP - 1) / GROUP * sizeof(float);
+    return ((size_t)cols + 3) / 4 * 4 + ((size_t)cols + GROUP - 1) / GROUP * sizeof(float);
+}
+
+static float *int8_scales(const void *row, int cols) {
+    return (float *)(void *)((char *)(uintptr_t)row + ((size_t)cols + 3) / 4 * 4);
 }
 
 static void load_int8(float *out, const void *row, int cols) {
     const int8_t *w = row;
-    const float *scale = (const float *)(const void *)(w + scales_offset(cols));
-    for (int begin = 0; begin < cols; begin += GROUP, scale++)
-        for (int i = begin; i < min_int(begin + GROUP, cols); i++) out[i] = (float)w[i] * *scale;
+    const float *scales = int8_scales(row, cols);
+    for (int begin = 0; begin < cols; begin += GROUP)
+        for (int i = begin; i < min_int(begin + GROUP, cols); i++)
+            out[i] = (float)w[i] * scales[begin / GROUP];
 }
 
 static bool store_int8(void *row, const float *x, int cols) {
     int8_t *w = row;
-    float *scale = (float *)(void *)(w + scales_offset(cols));
-    memset(w + cols, 0, scales_offset(cols) - cols);
-    for (int begin = 0; begin < cols; begin += GROUP, scale++) {
+    float *scales = int8_scales(row, cols);
+    memset(w, 0, int8_row_size(cols));
+    for (int begin = 0; begin < cols; begin += GROUP) {
         int end = min_int(begin + GROUP, cols);
-        float max = 0;
+        float max = 0, scale;
         for (int i = begin; i < end; i++) {
             if (!(fabsf(x[i]) <= FLT_MAX)) return false;
-            max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
+            max = fmaxf(max, fabsf(x[i]));
         }
-        *scale = max / 127.0f;
-        for (int i = begin; i < end; i++) w[i] = *scale > 0 ? (int8_t)lrintf(x[i] / *scale) : 0;
+        scales[begin / GROUP] = scale = max / 127;
+        for (int i = begin; i < end && scale > 0; i++) w[i] = (int8_t)lrintf(x[i] / scale);
     }
     return true;
 }
 
-/* The products of 64 numbers of 8 and 16 bits fit into 32 bits, so a group is added up in whole
- * numbers. A token is 31 bits wide, in two halves: a few channels of a real model are 1,000 times
- * as large as the others, and next to them 16 bits would leave 6. */
-static float dot_int8(const void *row, const Factor *factor, int cols) {
-    const int8_t *w = row;
-    const float *scale = (const float *)(const void *)(w + scales_offset(cols));
-    float sum = 0;
-    for (int begin = 0; begin < cols; begin += GROUP) {
-        const int16_t *high = factor->high + begin, *low = factor->low + begin;
-        int32_t highs = 0, lows = 0;
-        int n = min_int(GROUP, cols - begin);
-        __builtin_prefetch(w + begin + AHEAD);
-        if (n == GROUP) {
-            for (int i = 0; i < GROUP; i++) highs += w[begin + i] * high[i];
-            for (int i = 0; i < GROUP; i++) lows += w[begin + i] * low[i];
-        } else for (int i = 0; i < n; i++) {
-            highs += w[begin + i] * high[i];
-            lows += w[begin + i] * low[i];
-        }
-        sum += *scale++ * ((float)highs * 32768.0f + (float)lows);
-    }
-    return sum * factor->scale;
+/* A lane of 32 bits holds four neighbouring weights. Moved to the top byte, each is an integer, 2^24
+ * times too large: dot_groups divides by that. Compilers do this better than widening bytes. */
+static inline Floats load_int8s(const void *group, int k) {
+    Words words = ((const Words *)group)[k / 4] << (24 - 8 * (k % 4)) & 0xFF000000;
+    return __builtin_convertvector((Ints)words, Floats);
 }
 
-/* Fills in the fixed point of a token. One that holds NaN or infinity gets NaN as its scale. */
-static void set_fixed_point(Factor *factor, int cols) {
-    float max = 0, check = 0;
-    for (int i = 0; i < cols; i++) {
-        max = fabsf(factor->x[i]) > max ? fabsf(factor->x[i]) : max;
-        check += factor->x[i] * 0;
-    }
-    bool usable = check == 0 && max > FLT_MIN * 0x1p30f;
-    float inverse = usable ? 0x1p30f / max : 0;
-    factor->scale = usable ? max * 0x1p-30f : check;
-    for (int i = 0; i < cols; i++) {
-        int32_t fixed = usable ? (int32_t)(factor->x[i] * inverse) : 0;
-        factor->high[i] = (int16_t)(fixed >> 15);
-        factor->low[i] = (int16_t)(fixed & 0x7FFF);
-    }
+static void dot_int8(float *out, const void *row, const float *x, int n, int cols) {
+    const float *scales = int8_scales(row, cols);
+    if (n == 1) dot_groups(out, load_int8s, 1, row, scales, x, 1, cols);
+    else dot_groups(out, load_int8s, 1, row, scales, x, FEW, cols);
 }
 
 static const WeightType weight_types[] = {  // in the order of Header.weight_type
-    { "bf16", bf16_row_size, load_bf16, NULL, dot_bf16, false },
-    { "int8", int8_row_size, load_int8, store_int8, dot_int8, true },
+    { "bf16", bf16_row_size, load_bf16, NULL, dot_bf16, 2 },
+    { "int8", int8_row_size, load_int8, store_int8, dot_int8, 4 },
 };
 enum { BF16, INT8 };
 
@@ -693,13 +663,13 @@ static void load_row(float *out, const Matrix *m, int row) {
     m->type->load(out, m->data + row * m->row_size, m->cols);
 }
 
-/* ---- Threads ----------------------------------------------------------------------------- */
+/* ---- Threads ------------------------------------------------------------------------------- */
 
 typedef void Task(void *argument, int item, int thread);
 
 typedef struct {
     int n_threads;                          // with the caller, which is thread 0
-    Task *task;                             // what the threads do now; set before job changes
+    Task *task;                             // what the threads do; set before job changes
     void *argument;
     int n_items;
     atomic_int started;                     // threads that have begun
@@ -720,8 +690,8 @@ static void wait_while(Pool *pool, atomic_uint *word, unsigned value) {
     pthread_mutex_unlock(&pool->mutex);
 }
 
-/* Called after a word has changed. Holding the mutex prevents a lost wake-up: a thread between its
- * last look at the word and its sleep holds it, too. */
+/* Called after a word has changed. The mutex prevents a lost wake-up: a thread holds it from its
+ * last look at the word until it sleeps. */
 static void wake_sleepers(Pool *pool) {
     pthread_mutex_lock(&pool->mutex);
     pthread_cond_broadcast(&pool->wake);
@@ -745,21 +715,20 @@ static void *run_thread(void *argument) {
 }
 
 static Pool *start_pool(int n_threads) {
-    static Pool pool;
-    pool.n_threads = n_threads;
-    if (pthread_mutex_init(&pool.mutex, NULL) || pthread_cond_init(&pool.wake, NULL))
-        die(1, "no mutex for the threads: -t: try -t 1");
-    for (int i = 1; i < n_threads; i++) {
+    Pool *pool = reserve(1, sizeof *pool);
+    pool->n_threads = n_threads;
+    bool failed = pthread_mutex_init(&pool->mutex, NULL) || pthread_cond_init(&pool->wake, NULL);
+    for (int i = 1; i < n_threads && !failed; i++) {
         pthread_t id;
-        if (pthread_create(&id, NULL, run_thread, &pool) || pthread_detach(id))
-            die(1, "thread %d of %d cannot be started: -t: ask for fewer", i + 1, n_threads);
+        failed = pthread_create(&id, NULL, run_thread, pool) || pthread_detach(id);
     }
-    return &pool;
+    if (failed) die(1, "%d threads cannot be started: -t: ask for fewer", n_threads);
+    return pool;
 }
 
-/* Calls task(argument, item, thread) for each item below n_items, shared out among the threads one
- * by one, since some processors have slow and fast cores. Which thread takes an item never changes
- * the result. Waking threads costs microseconds: too much below 100,000 multiply-adds (measured). */
+/* Calls task(argument, item, thread) for each item below n_items. The threads take them one by one,
+ * since a processor may have slow and fast cores; who takes an item never changes the result.
+ * Below 100,000 multiply-adds waking the threads takes longer than the work (measured). */
 static void parallel(Pool *pool, int n_items, double multiply_adds, Task *task, void *argument) {
     if (pool->n_threads == 1 || n_items == 1 || multiply_adds < 100e3) {
         for (int item = 0; item < n_items; item++) task(argument, item, 0);
@@ -776,72 +745,87 @@ static void parallel(Pool *pool, int n_items, double multiply_adds, Task *task, 
     for (unsigned left; (left = atomic_load(&pool->busy)) > 0; ) wait_while(pool, &pool->busy, left);
 }
 
-/* ---- The fast matrix product ------------------------------------------------------------- */
+/* ---- The fast matrix product --------------------------------------------------------------- */
 
-enum { FEW = 4 };                           // fewer tokens are multiplied one by one
-enum { LANES = 2 * WIDTH };                 // tokens side by side in a tile
-enum { ROWS = 12, ROW_BLOCK = 48 };         // rows of a tile at most; rows that a thread takes
-
-/* out[rows][vectors * WIDTH] = a · x, where a's element (row, k) is a[row * row_stride + k * stride]
- * and x is [n][vectors * WIDTH]. rows and vectors are constants where this is called, so that the
- * sums are 12 registers: 6 rows of two vectors, or 12 rows of one. */
-__attribute__((always_inline))
-static inline void tile(float *out, const float *a, size_t row_stride, size_t stride,
-                        const float *x, int n, const int rows, const int vectors) {
-    Floats sums[ROWS] = { { 0 } };
-    for (int k = 0; k < n; k++, a += stride, x += vectors * WIDTH)
-        for (int row = 0; row < rows; row++)
-            for (int v = 0; v < vectors; v++)
-                sums[row * vectors + v] += a[row * row_stride] * load_floats(x + v * WIDTH);
-    memcpy(out, sums, rows * vectors * sizeof *sums);
-}
-
-/* A tile for up to WIDTH tokens, or for up to LANES. Returns its rows. */
-static int wide_tile(float *out, const float *a, size_t row_stride, size_t stride,
-                     const float *x, int n, int lanes) {
-    if (lanes == WIDTH) tile(out, a, row_stride, stride, x, n, ROWS, 1);
-    else tile(out, a, row_stride, stride, x, n, ROWS / 2, 2);
-    return lanes == WIDTH ? ROWS : ROWS / 2;
-}
-
-static int lanes_for(int n) { return n <= WIDTH ? WIDTH : LANES; }
+enum { ROWS = 6, LANES = 2 * WIDTH };       // of a tile: rows of weights, tokens side by side
+enum { ROW_BLOCK = 48 };                    // rows that a thread takes at a time
 
 struct Fast {                               // what the fast steps need of a run
     Pool *pool;
-    float *packed;                          // [BATCH][widest matrix]  tokens side by side: pack
-    Factor factors[FEW];
+    float *few;                             // [FEW][most columns + PADDING]  tokens, interleaved
+    float *packed;                          // [BATCH][most columns]  tokens side by side: pack
     size_t scratch_size;
     float *scratch;                         // [n_threads][scratch_size]
 };
 
-typedef struct { Run *run; float *out; const float *x; int n; const Matrix *w; const float *bias; } Product;
+typedef struct {                            // the arguments of matmul
+    Run *run;
+    float *out;
+    const float *x;
+    int n;
+    const Matrix *w;
+    const float *bias;
+} Product;
+
+/* out[ROWS][lanes] = a · x, where a's element (row, k) is a[row * row_stride + k * stride] and x is
+ * [n][lanes]. lanes, WIDTH or LANES, is a constant where this is called: the sums are 6 or 12
+ * registers, which gcc and clang keep in place for the whole loop. */
+__attribute__((always_inline))
+static inline void tile_of(float *out, const float *a, size_t row_stride, size_t stride,
+                           const float *x, int n, const int lanes) {
+    Floats sums[ROWS][2] = { { { 0 } } };
+    for (int k = 0; k < n; k++, a += stride, x += lanes)
+        for (int row = 0; row < ROWS; row++)
+            for (int v = 0; v < lanes / WIDTH; v++)
+                sums[row][v] += a[row * row_stride] * load_floats(x + v * WIDTH);
+    for (int row = 0; row < ROWS; row++) memcpy(out + row * lanes, sums[row], lanes * sizeof *out);
+}
+
+static void tile(float *out, const float *a, size_t row_stride, size_t stride, const float *x, int n,
+                 int lanes) {
+    if (lanes == WIDTH) tile_of(out, a, row_stride, stride, x, n, WIDTH);
+    else tile_of(out, a, row_stride, stride, x, n, LANES);
+}
+
+static int lanes_for(int n) { return n <= WIDTH ? WIDTH : LANES; }
 
 /* For few tokens: each row is multiplied as it is read. */
 static void multiply_rows(void *argument, int item, int thread) {
     const Product *p = argument;
     const Matrix *w = p->w;
-    (void)thread;
-    for (int row = item * ROW_BLOCK; row < min_int((item + 1) * ROW_BLOCK, w->rows); row++)
+    const struct Fast *f = p->run->fast;
+    float out[FEW], *weights = f->scratch + thread * f->scratch_size;
+    for (int row = item * ROW_BLOCK; row < min_int((item + 1) * ROW_BLOCK, w->rows); row++) {
+        if (w->cols % GROUP == 0)
+            w->type->dot(out, w->data + row * w->row_size, f->few, p->n, w->cols);
+        else {
+            load_row(weights, w, row);
+            for (int t = 0; t < p->n; t++) out[t] = fast_dot(weights, p->x + t * w->cols, w->cols);
+        }
         for (int t = 0; t < p->n; t++)
-            p->out[t * w->rows + row] = (p->bias ? p->bias[row] : 0) + w->type->dot(
-                w->data + row * w->row_size, &p->run->fast->factors[t], w->cols);
+            p->out[t * w->rows + row] = out[t] + (p->bias ? p->bias[row] : 0);
+    }
 }
 
-/* For many: a block of rows is loaded to floats, and tile by tile meets all tokens. */
+/* For many: ROWS rows are loaded as floats and meet all tokens, tile by tile. */
 static void multiply_tiles(void *argument, int item, int thread) {
     const Product *p = argument;
+    const Matrix *w = p->w;
     const struct Fast *f = p->run->fast;
-    int cols = p->w->cols, begin = item * ROW_BLOCK, end = min_int(begin + ROW_BLOCK, p->w->rows);
-    float *weights = f->scratch + thread * f->scratch_size;             // [ROW_BLOCK][cols]
-    float sums[ROWS * WIDTH];
-    for (int row = begin; row < end; row++) load_row(weights + (row - begin) * cols, p->w, row);
-    for (int t = 0; t < p->n; t += LANES) {
-        int lanes = lanes_for(p->n - t), n = min_int(lanes, p->n - t);
-        for (int row = begin, rows; row < end; row += rows) {
-            rows = wide_tile(sums, weights + (row - begin) * cols, cols, 1, f->packed + t * cols, cols, lanes);
-            for (int lane = 0; lane < n; lane++)
-                for (int i = 0; i < min_int(rows, end - row); i++)
-                    p->out[(t + lane) * p->w->rows + row + i] =
+    int stride = w->cols + PADDING, end = min_int((item + 1) * ROW_BLOCK, w->rows);
+    float *weights = f->scratch + thread * f->scratch_size, sums[ROWS * LANES];     // [ROWS][stride]
+    for (int row = item * ROW_BLOCK; row < end; row += ROWS) {
+        int n_rows = min_int(ROWS, end - row);
+        for (int i = 0; i < n_rows; i++) load_row(weights + i * stride, w, row + i);
+        const unsigned char *next = w->data + (row + n_rows) * w->row_size;
+        for (size_t i = 0; row + n_rows < end && i < ROWS * w->row_size; i += 64)
+            __builtin_prefetch(next + i);
+        for (int t = 0; t < p->n; t += LANES) {
+            int lanes = lanes_for(p->n - t);
+            tile(sums, weights, stride, 1, f->packed + t * w->cols, w->cols, lanes);
+            for (int lane = 0; lane < min_int(lanes, p->n - t); lane++)
+                for (int i = 0; i < n_rows; i++)
+                    p->out[(t + lane) * w->rows + row + i] =
                         sums[i * lanes + lane] + (p->bias ? p->bias[row + i] : 0);
         }
     }
@@ -853,249 +837,218 @@ static void pack(void *argument, int item, int thread) {
     int cols = p->w->cols, first = item * LANES, lanes = lanes_for(p->n - first);
     float *packed = p->run->fast->packed + first * cols;
     (void)thread;
-    for (int lane = 0; lane < lanes; lane++) {
-        const float *x = first + lane < p->n ? p->x + (first + lane) * cols : NULL;
-        for (int k = 0; k < cols; k++) packed[k * lanes + lane] = x ? x[k] : 0;
-    }
+    for (int lane = 0; lane < lanes; lane++)
+        for (int k = 0; k < cols; k++)
+            packed[k * lanes + lane] = first + lane < p->n ? p->x[(first + lane) * cols + k] : 0;
 }
 
-static void fast_matmul(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias) {
+/* Copies x[cols] in the order in which a weight type loads its weights: `step` lanes apart. */
+static void interleave(float *out, const float *x, int cols, int step) {
+    for (int i = 0; i < cols; i += step * WIDTH)
+        for (int k = 0; k < step; k++)
+            for (int lane = 0; lane < WIDTH; lane++) *out++ = x[i + step * lane + k];
+}
+
+/* As matmul. */
+static void fast_matmul(Run *r, float *out, const float *x, int n, const Matrix *w,
+                        const float *bias) {
     struct Fast *f = r->fast;
     Product p = { r, out, x, n, w, bias };
-    if (n < FEW)
-        for (int t = 0; t < n; t++) {
-            f->factors[t].x = x + t * w->cols;
-            if (w->type->fixed_point) set_fixed_point(&f->factors[t], w->cols);
-        }
-    else parallel(f->pool, (n + LANES - 1) / LANES, (double)n * w->cols, pack, &p);
-    parallel(f->pool, (w->rows + ROW_BLOCK - 1) / ROW_BLOCK, (double)w->rows * w->cols * n,
-             n < FEW ? multiply_rows : multiply_tiles, &p);
+    double multiply_adds = (double)w->rows * w->cols * n;
+    if (n > FEW) parallel(f->pool, (n + LANES - 1) / LANES, (double)n * w->cols, pack, &p);
+    else for (int t = 0; t < n && w->cols % GROUP == 0; t++)
+        interleave(f->few + t * (w->cols + PADDING), x + t * w->cols, w->cols, w->type->interleaved);
+    parallel(f->pool, (w->rows + ROW_BLOCK - 1) / ROW_BLOCK, multiply_adds,
+             n > FEW ? multiply_tiles : multiply_rows, &p);
 }
 
-/* ---- Fast attention ---------------------------------------------------------------------- */
+/* ---- Fast attention ------------------------------------------------------------------------ */
 
-typedef struct { Run *run; int layer, n; } Attention;
+typedef struct { Run *run; int layer, n; } Attention;       // the arguments of attend
 
-static float fast_dot(const float *a, const float *b, int n) {
-    Floats sum = { 0 };
-    float rest = 0;
-    int i = 0;
-    for (; i + WIDTH <= n; i += WIDTH) sum += load_floats(a + i) * load_floats(b + i);
-    for (; i < n; i++) rest += a[i] * b[i];
-    return rest + add_up(sum);
+static void attend_few(void *argument, int head, int thread) {
+    const Attention *a = argument;
+    float *scores = a->run->fast->scratch + thread * a->run->fast->scratch_size;
+    attend_head(a->run, a->layer, a->n, head, scores, fast_dot);
 }
 
-/* As attend, for one head and few tokens. */
-static void attend_head(void *argument, int head, int thread) {
+/* As attend_head for many tokens: LANES queries side by side, in the tiles of the matrix product. */
+static void attend_many(void *argument, int item, int thread) {
     const Attention *a = argument;
     const Run *r = a->run;
     const Model *m = r->model;
-    int head_dim = m->head_dim;
-    size_t cache = cache_offset(r, a->layer, head / (m->n_heads / m->n_kv_heads));
-    float *scores = r->fast->scratch + thread * r->fast->scratch_size;    // [n_keys]
-    for (int t = 0; t < a->n; t++) {
-        const float *q = r->q + t * m->q_dim + head * head_dim;
-        const float *k = r->keys + cache, *v = r->values + cache;
-        float *out = r->attended + t * m->q_dim + head * head_dim;
-        int n_keys = r->position + t + 1;
-        for (int i = 0; i < n_keys; i++, k += head_dim)
-            scores[i] = fast_dot(q, k, head_dim) / sqrtf((float)head_dim);
-        softmax(scores, n_keys);
-        memset(out, 0, head_dim * sizeof *out);
-        for (int i = 0; i < n_keys; i++, v += head_dim)
-            for (int j = 0; j < head_dim; j++) out[j] += scores[i] * v[j];
-    }
-}
-
-/* The same for many: LANES queries of one head side by side, in the tiles of the matrix product. */
-static void attend_tile(void *argument, int item, int thread) {
-    const Attention *a = argument;
-    const Run *r = a->run;
-    const Model *m = r->model;
-    int head_dim = m->head_dim, head = item % m->n_heads, first = item / m->n_heads * LANES;
+    int n_heads = m->header.n_heads, head_dim = m->header.head_dim;
+    int head = item % n_heads, first = item / n_heads * LANES;
     int lanes = lanes_for(a->n - first), n_queries = min_int(lanes, a->n - first);
     int before = r->position + first, n_keys = before + n_queries;
-    size_t cache = cache_offset(r, a->layer, head / (m->n_heads / m->n_kv_heads));
-    float *q = r->fast->scratch + thread * r->fast->scratch_size;         // [head_dim][lanes]
-    float *scores = q + head_dim * LANES;                                       // [n_keys][lanes]
-    float max[LANES], sum[LANES] = { 0 }, out[ROWS * WIDTH];
+    size_t cache = cache_offset(r, a->layer, head / (n_heads / m->header.n_kv_heads));
+    float *q = r->fast->scratch + thread * r->fast->scratch_size;       // [head_dim][lanes]
+    float *scores = q + head_dim * LANES;                               // [n_keys][lanes]
+    float max[LANES], sum[LANES] = { 0 }, out[ROWS * LANES];
 
-    for (int lane = 0; lane < lanes; lane++)
-        for (int i = 0; i < head_dim; i++)
-            q[i * lanes + lane] = lane >= n_queries ? 0 : r->q[(first + lane) * m->q_dim + head * head_dim + i]
-                                                          / sqrtf((float)head_dim);
-    for (int k = 0; k < n_keys; )
-        k += wide_tile(scores + (size_t)k * lanes, r->keys + cache + (size_t)k * head_dim, head_dim, 1, q, head_dim, lanes);
-    for (int k = before + 1; k < n_keys; k++)                                   // the causal mask
-        for (int lane = 0; lane < k - before; lane++) scores[(size_t)k * lanes + lane] = -INFINITY;
-
-    for (int lane = 0; lane < lanes; lane++) max[lane] = -INFINITY;             // softmax, by lanes
-    for (int k = 0; k < n_keys; k++)
-        for (int lane = 0; lane < lanes; lane++)
-            max[lane] = scores[(size_t)k * lanes + lane] > max[lane] ? scores[(size_t)k * lanes + lane] : max[lane];
-    for (int k = 0; k < n_keys; k++)
-        for (int lane = 0; lane < lanes; lane++)
-            sum[lane] += scores[(size_t)k * lanes + lane] = exponential(scores[(size_t)k * lanes + lane] - max[lane]);
-
-    for (int i = 0, rows; i < head_dim; i += rows) {
-        rows = wide_tile(out, r->values + cache + i, 1, head_dim, scores, n_keys, lanes);
+    for (int lane = 0; lane < lanes; lane++) {
+        const float *from = r->q + (first + min_int(lane, n_queries - 1)) * m->q_dim + head * head_dim;
+        for (int i = 0; i < head_dim; i++) q[i * lanes + lane] = from[i] / sqrtf((float)head_dim);
+        max[lane] = -INFINITY;
+    }
+    for (int k = 0; k < n_keys; k += ROWS)
+        tile(scores + (size_t)k * lanes, r->keys + cache + (size_t)k * head_dim, head_dim, 1,
+             q, head_dim, lanes);
+    for (int k = 0; k < n_keys; k++) {                                  // softmax in each lane
+        float *s = scores + (size_t)k * lanes;
+        for (int lane = 0; lane < k - before; lane++) s[lane] = -INFINITY;      // the causal mask
+        for (int lane = 0; lane < lanes; lane++) max[lane] = s[lane] > max[lane] ? s[lane] : max[lane];
+    }
+    for (int k = 0; k < n_keys; k++) {
+        float *s = scores + (size_t)k * lanes;
+        for (int lane = 0; lane < lanes; lane++) s[lane] = exponential(s[lane] - max[lane]);
+        for (int lane = 0; lane < lanes; lane++) sum[lane] += s[lane];
+    }
+    for (int i = 0; i < head_dim; i += ROWS) {
+        tile(out, r->values + cache + i, 1, head_dim, scores, n_keys, lanes);
         for (int lane = 0; lane < n_queries; lane++)
-            for (int row = 0; row < min_int(rows, head_dim - i); row++)
-                r->attended[(first + lane) * m->q_dim + head * head_dim + i + row] = out[row * lanes + lane] / sum[lane];
+            for (int row = 0; row < min_int(ROWS, head_dim - i); row++)
+                r->attended[(first + lane) * m->q_dim + head * head_dim + i + row] =
+                    out[row * lanes + lane] / sum[lane];
     }
 }
 
+/* As attend. */
 static void fast_attend(Run *r, int layer, int n) {
     Attention a = { r, layer, n };
     double multiply_adds = 2.0 * n * (r->position + n) * r->model->q_dim;
-    int n_tiles = (n + LANES - 1) / LANES, n_heads = r->model->n_heads;
-    if (n < FEW) parallel(r->fast->pool, n_heads, multiply_adds, attend_head, &a);
-    else parallel(r->fast->pool, n_heads * n_tiles, multiply_adds, attend_tile, &a);
+    int n_heads = r->model->header.n_heads, n_items = n > FEW ? (n + LANES - 1) / LANES : 1;
+    parallel(r->fast->pool, n_heads * n_items, multiply_adds, n > FEW ? attend_many : attend_few, &a);
 }
 
-/* ---- The file and its checks ------------------------------------------------------------- */
+/* ---- The file and its checks --------------------------------------------------------------- */
 
 typedef struct {                            // a tensor of the file, and where the model has it:
-    Matrix *matrix;                         // either a matrix of Header.weight_type
-    const float **vector;                   // or rows = 1 of floats
-    int rows, cols;                         // cols = 0: this model has none
+    Matrix *matrix;                         // a matrix of Header.weight_type,
+    const float **vector;                   // or a row of floats
+    int rows, cols;
 } Tensor;
 
 enum { TENSORS_OF_LAYER = 14 };
 
-/* Writes all tensors to list[3 + n_layers * TENSORS_OF_LAYER] and returns how many they are. This
- * is their order in the file, in which each begins at the next multiple of 64 bytes. */
+/* Lists all tensors in list[3 + n_layers * TENSORS_OF_LAYER] and returns how many there are. They
+ * stand in the file in this order, each at the next multiple of 64 bytes. */
 static int list_tensors(Model *m, Tensor *list) {
-    const Header *h = m->header;
-    int n = 0, bias = h->qkv_bias != 0, norm = h->qk_norm != 0;
-    list[n++] = (Tensor){ &m->embedding, NULL, m->vocab_size, m->dim };
-    for (int i = 0; i < m->n_layers; i++) {
+    const Header *h = &m->header;
+    int n = 0, biased = h->qkv_bias, normed = h->qk_norm;
+    list[n++] = (Tensor){ &m->embedding, NULL, h->vocab_size, h->dim };
+    for (int i = 0; i < h->n_layers; i++) {
         Layer *l = &m->layers[i];
         const Tensor tensors[TENSORS_OF_LAYER] = {
-            { NULL, &l->attention_norm, 1, m->dim },
-            { &l->wq, NULL, m->q_dim, m->dim }, { NULL, &l->bq, 1, bias * m->q_dim },
-            { &l->wk, NULL, m->kv_dim, m->dim }, { NULL, &l->bk, 1, bias * m->kv_dim },
-            { &l->wv, NULL, m->kv_dim, m->dim }, { NULL, &l->bv, 1, bias * m->kv_dim },
-            { NULL, &l->q_norm, 1, norm * m->head_dim }, { NULL, &l->k_norm, 1, norm * m->head_dim },
-            { &l->wo, NULL, m->dim, m->q_dim },
-            { NULL, &l->mlp_norm, 1, m->dim },
-            { &l->gate, NULL, m->hidden_dim, m->dim }, { &l->up, NULL, m->hidden_dim, m->dim },
-            { &l->down, NULL, m->dim, m->hidden_dim },
+            { NULL, &l->attention_norm, 1, h->dim },
+            { &l->wq, NULL, m->q_dim, h->dim }, { NULL, &l->bq, biased, m->q_dim },
+            { &l->wk, NULL, m->kv_dim, h->dim }, { NULL, &l->bk, biased, m->kv_dim },
+            { &l->wv, NULL, m->kv_dim, h->dim }, { NULL, &l->bv, biased, m->kv_dim },
+            { NULL, &l->q_norm, normed, h->head_dim }, { NULL, &l->k_norm, normed, h->head_dim },
+            { &l->wo, NULL, h->dim, m->q_dim },
+            { NULL, &l->mlp_norm, 1, h->dim },
+            { &l->gate, NULL, h->hidden_dim, h->dim }, { &l->up, NULL, h->hidden_dim, h->dim },
+            { &l->down, NULL, h->dim, h->hidden_dim },
         };
-        for (int k = 0; k < TENSORS_OF_LAYER; k++) if (tensors[k].cols > 0) list[n++] = tensors[k];
+        for (int k = 0; k < TENSORS_OF_LAYER; k++) if (tensors[k].rows > 0) list[n++] = tensors[k];
     }
-    list[n++] = (Tensor){ NULL, &m->norm, 1, m->dim };
-    if (!h->tied) list[n++] = (Tensor){ &m->output, NULL, m->vocab_size, m->dim };
+    list[n++] = (Tensor){ NULL, &m->norm, 1, h->dim };
+    if (!h->tied) list[n++] = (Tensor){ &m->output, NULL, h->vocab_size, h->dim };
     return n;
 }
 
-/* Dies unless low <= value <= high. Written so that NaN is outside of every range. */
-static void check_range(const Model *m, const char *field, double value, double low, double high) {
-    if (!(value >= low && value <= high))
-        die(1, "the header's %s is %.9g, not between %.9g and %.9g: %s: export it again",
-            field, value, low, high, m->file.path);
-}
-
-static void check_header(const Model *m) {
-    const Header *h = m->header;
-    const double vocab = h->vocab_size, none = NONE;
+/* Dies if a number of the header is outside of what the program can work with. After this no
+ * product of sizes overflows, and every id has a row. */
+static void check_header(const Header *h, const char *path) {
+    const double most = INT32_MAX, ids = h->vocab_size - 1, group = h->weight_type == INT8 ? GROUP : 0;
     const struct { const char *field; double value, low, high; } ranges[] = {
         { "dim", h->dim, 1, 1 << 20 }, { "hidden_dim", h->hidden_dim, 1, 1 << 20 },
         { "n_layers", h->n_layers, 1, 1 << 12 }, { "n_heads", h->n_heads, 1, 1 << 12 },
         { "n_kv_heads", h->n_kv_heads, 1, h->n_heads }, { "head_dim", h->head_dim, 2, 1 << 12 },
+        { "n_heads % n_kv_heads", h->n_kv_heads > 0 ? h->n_heads % h->n_kv_heads : 0, 0, 0 },
         { "n_heads * head_dim", (double)h->n_heads * h->head_dim, 1, 1 << 20 },
-        { "vocab_size", vocab, 1, 1 << 24 }, { "max_positions", h->max_positions, 1, 1 << 24 },
-        { "head_dim % 2", h->head_dim % 2, 0, 0 },
-        { "n_heads % n_kv_heads", h->n_kv_heads ? h->n_heads % h->n_kv_heads : 0, 0, 0 },
-        { "weight_type", h->weight_type, BF16, INT8 },
-        { "group_size", h->group_size, h->weight_type == INT8 ? GROUP : 0, h->weight_type == INT8 ? GROUP : 0 },
-        { "tied", h->tied, 0, 1 }, { "qkv_bias", h->qkv_bias, 0, 1 }, { "qk_norm", h->qk_norm, 0, 1 },
+        { "head_dim % 2", h->head_dim % 2, 0, 0 }, { "vocab_size", h->vocab_size, 1, 1 << 24 },
+        { "max_positions", h->max_positions, 1, 1 << 24 }, { "tied", h->tied, 0, 1 },
+        { "weight_type", h->weight_type, BF16, INT8 }, { "group_size", h->group_size, group, group },
+        { "qkv_bias", h->qkv_bias, 0, 1 }, { "qk_norm", h->qk_norm, 0, 1 },
+        { "rms_eps", (double)h->rms_eps, 0, 0.999999 }, { "rope_theta", h->rope_theta, 1e-30, 1e30 },
         { "kind", h->kind, 0, 1 }, { "chatml", h->chatml, 0, 1 }, { "opening", h->opening, 0, 2 },
         { "cuts_reasoning", h->cuts_reasoning, 0, 1 }, { "do_sample", h->do_sample, 0, 1 },
-        { "rms_eps", (double)h->rms_eps, 0, 0.999999 }, { "rope_theta", h->rope_theta, 1e-30, 1e30 },
-        { "temperature", (double)h->temperature, 0, 1e6 }, { "top_k", h->top_k, 0, INT32_MAX },
+        { "temperature", (double)h->temperature, 0, 1e6 }, { "top_k", h->top_k, 0, most },
         { "top_p", (double)h->top_p, 0, 1 }, { "min_p", (double)h->min_p, 0, 1 },
         { "repetition_penalty", (double)h->repetition_penalty, 1e-7, 1e7 },
-        { "max_new_tokens", h->max_new_tokens, 0, INT32_MAX },
-        { "im_start", h->im_start, 0, vocab - 1 }, { "im_end", h->im_end, 0, vocab - 1 },
-        { "endoftext", h->endoftext, 0, vocab - 1 },
-        { "tokenizer_eos", h->tokenizer_eos, 0, h->tokenizer_eos == NONE ? none : vocab - 1 },
-        { "n_eos", h->n_eos, 0, sizeof h->eos / sizeof *h->eos },
+        { "max_new_tokens", h->max_new_tokens, 0, most }, { "im_start", h->im_start, 0, ids },
+        { "im_end", h->im_end, 0, ids }, { "endoftext", h->endoftext, 0, ids },
+        { "tokenizer_eos", h->tokenizer_eos, -1, ids }, { "n_eos", h->n_eos, 0, 32 },
         { "system_size", h->system_size, 0, sizeof h->system },
+        { "name's last byte", h->name[sizeof h->name - 1], 0, 0 },
     };
     for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
-        check_range(m, ranges[i].field, ranges[i].value, ranges[i].low, ranges[i].high);
-    for (uint32_t i = 0; i < h->n_eos; i++) check_range(m, "eos", h->eos[i], 0, vocab - 1);
-    check_range(m, "name's end", memchr(h->name, 0, sizeof h->name) ? 0 : 1, 0, 0);
+        if (!(ranges[i].value >= ranges[i].low && ranges[i].value <= ranges[i].high))   // NaN, too
+            die(1, "the header's %s is %.9g, not between %.9g and %.9g: %s: export it again",
+                ranges[i].field, ranges[i].value, ranges[i].low, ranges[i].high, path);
+    for (int i = 0; i < h->n_eos; i++)
+        if (h->eos[i] < 0 || h->eos[i] > ids)
+            die(1, "the header's eos is %d, not below vocab_size: %s: export it again", h->eos[i], path);
 }
 
 /* Maps PATH and finds its tensors. Nothing is copied: the kernel reads a page when it is used. */
 static Model *map_model(const char *path) {
-    Model *m = allocate(1, sizeof *m);
+    Model *m = reserve(1, sizeof *m);
     m->file = map_file(path);
-    const Header *h = m->header = m->file.header;
-    check_header(m);
+    m->header = *m->file.header;
+    const Header *h = &m->header;
+    check_header(h, path);
     m->tokenizer = open_tokenizer(&m->file);
-    m->dim = (int)h->dim;
-    m->hidden_dim = (int)h->hidden_dim;
-    m->n_layers = (int)h->n_layers;
-    m->n_heads = (int)h->n_heads;
-    m->n_kv_heads = (int)h->n_kv_heads;
-    m->head_dim = (int)h->head_dim;
-    m->vocab_size = (int)h->vocab_size;
-    m->q_dim = m->n_heads * m->head_dim;
-    m->kv_dim = m->n_kv_heads * m->head_dim;
-    m->layers = allocate(m->n_layers, sizeof *m->layers);
+    m->q_dim = h->n_heads * h->head_dim;
+    m->kv_dim = h->n_kv_heads * h->head_dim;
+    m->layers = reserve(h->n_layers, sizeof *m->layers);
 
-    const WeightType *type = &weight_types[h->weight_type];
-    Tensor *list = allocate(3 + m->n_layers * TENSORS_OF_LAYER, sizeof *list);
+    Tensor *list = reserve(3 + h->n_layers * TENSORS_OF_LAYER, sizeof *list);
     uint64_t end = h->weights_offset, size = m->file.size;
-    for (int i = 0, n = list_tensors(m, list); i < n; i++) {
-        Tensor *t = &list[i];
+    for (int i = 0, n = list_tensors(m, list); i < n && end <= size; i++) {
+        const Tensor *t = &list[i];
+        const WeightType *type = &weight_types[h->weight_type];
         size_t row_size = t->matrix ? type->row_size(t->cols) : t->cols * sizeof(float);
         uint64_t begin = (end + 63) / 64 * 64;
         end = begin + (uint64_t)t->rows * row_size;
-        if (end > size) break;
+        if (end > size) continue;
         const unsigned char *data = m->file.data + begin;
         if (t->matrix) *t->matrix = (Matrix){ type, t->rows, t->cols, row_size, data };
         else *t->vector = (const float *)(const void *)data;
     }
     if (end != size)
-        die(1, "the weights end at byte %llu by the header, the file at %llu: %s: export it again",
-            (unsigned long long)end, (unsigned long long)size, path);
+        die(1, "the weights do not end where the file does, at byte %llu: %s: export it again",
+            (unsigned long long)size, path);
     if (h->tied) m->output = m->embedding;
-    free(list);
     return m;
 }
 
 /* A run with an empty cache. plain: it uses only the loops of Part I. */
 static Run new_run(const Model *m, Pool *pool, int context, bool plain) {
-    Run r = { .model = m, .context = context, .fast = allocate(1, sizeof *r.fast) };
-    struct Fast *f = r.fast;
-    uint64_t batch = min_int(BATCH, context), widest = max_int(max_int(m->dim, m->q_dim), m->hidden_dim);
-    uint64_t positions = (uint64_t)m->n_layers * m->n_kv_heads * context + ROWS;        // a tile reads past the end
-    uint64_t rows = (ROW_BLOCK + ROWS) * widest, queries = ((uint64_t)m->head_dim + context + ROWS) * LANES;
+    const Header *h = &m->header;
+    struct Fast *f = reserve(1, sizeof *f);
+    Run r = { .model = m, .context = context, .fast = f };
+    uint64_t widest = max_int(max_int(h->dim, m->q_dim), h->hidden_dim);
+    uint64_t positions = (uint64_t)h->n_layers * h->n_kv_heads * context + ROWS;    // tiles read on
+    uint64_t rows = ROWS * (widest + PADDING), keys = ((uint64_t)h->head_dim + context + ROWS) * LANES;
     r.matmul = plain ? matmul : fast_matmul;
     r.attend = plain ? attend : fast_attend;
     f->pool = pool;
-    f->scratch_size = rows > queries ? rows : queries;                  // for multiply_tiles, attend_tile
+    f->scratch_size = rows > keys ? rows : keys;            // for multiply_tiles, for attend_many
     const struct { float **buffer; uint64_t count, size; } buffers[] = {
-        { &r.keys, positions, m->head_dim }, { &r.values, positions, m->head_dim },
-        { &r.x, batch, m->dim }, { &r.normed, batch, m->dim }, { &r.delta, batch, m->dim },
-        { &r.q, batch, m->q_dim }, { &r.attended, batch, m->q_dim },
-        { &r.k, batch, m->kv_dim }, { &r.v, batch, m->kv_dim },
-        { &r.gate, batch, m->hidden_dim }, { &r.up, batch, m->hidden_dim },
-        { &r.hidden, batch, m->hidden_dim },
-        { &r.cosine, batch, m->head_dim / 2 }, { &r.sine, batch, m->head_dim / 2 },
-        { &r.logits, SCORED, m->vocab_size }, { &r.row, 1, widest }, { &r.scores, 1, context },
+        { &r.keys, positions, h->head_dim }, { &r.values, positions, h->head_dim },
+        { &r.x, BATCH, h->dim }, { &r.normed, BATCH, h->dim }, { &r.delta, BATCH, h->dim },
+        { &r.q, BATCH, m->q_dim }, { &r.attended, BATCH, m->q_dim },
+        { &r.k, BATCH, m->kv_dim }, { &r.v, BATCH, m->kv_dim },
+        { &r.gate, BATCH, h->hidden_dim }, { &r.up, BATCH, h->hidden_dim },
+        { &r.hidden, BATCH, h->hidden_dim }, { &r.logits, SCORED, h->vocab_size },
+        { &r.cosine, BATCH, h->head_dim }, { &r.sine, BATCH, h->head_dim },
+        { &r.row, 1, widest }, { &r.scores, 1, context }, { &f->few, FEW, widest + PADDING },
         { &f->packed, BATCH, widest }, { &f->scratch, pool->n_threads, f->scratch_size },
     };
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
-        *buffers[i].buffer = reserve(buffers[i].count, buffers[i].size);
-    for (int i = 0; i < FEW; i++) {
-        f->factors[i].high = allocate(widest, sizeof(int16_t));
-        f->factors[i].low = allocate(widest, sizeof(int16_t));
-    }
+        *buffers[i].buffer = reserve(buffers[i].count, buffers[i].size * sizeof(float));
     return r;
 }
 
@@ -1103,42 +1056,34 @@ static Run new_run(const Model *m, Pool *pool, int context, bool plain) {
  * Part III. The program
  * ========================================================================================== */
 
-/* ---- Options ----------------------------------------------------------------------------- */
-
 typedef struct { Text *text; size_t n, capacity; } Texts;   // of a flag that can be repeated
 
-static void push_text(Texts *texts, Text text) {
-    texts->text = grow(texts->text, &texts->capacity, texts->n + 1, sizeof *texts->text);
-    texts->text[texts->n++] = text;
-}
-
-enum { GENERATE = 1, SCORE = 2, ANSWER = 4, COMPARE = 8, INFO = 16, QUANTIZE = 32 };   // commands
-enum { PROMPTED = GENERATE | SCORE | ANSWER | COMPARE, ANY = PROMPTED | INFO | QUANTIZE };
-
 #define UNSET UINT64_MAX
-typedef struct {                            // what the command line asks for
-    const char *model, *system, *mode, *ids, *compare, *quantize, *logits;      // NULL: not given
+static struct {                             // what the command line asks for
+    const char *model, *system, *mode, *ids, *compare, *quantize, *logits;      // or NULL
     Texts prompts, stops, answers;
     uint64_t max_tokens, top, pace, top_k, seed, context, threads;              // or UNSET
     double temperature, top_p, min_p, penalty;                                  // or NAN
     bool ignore_stop, no_think, watch, score, greedy, plain, info, verbose, help;
-} Options;
+} o = { .max_tokens = UNSET, .top_k = UNSET, .seed = UNSET, .context = UNSET, .threads = UNSET,
+        .temperature = NAN, .top_p = NAN, .min_p = NAN, .penalty = NAN };
 
-static Options o = { .max_tokens = UNSET, .top_k = UNSET, .seed = UNSET, .context = UNSET,
-    .threads = UNSET, .temperature = NAN, .top_p = NAN, .min_p = NAN, .penalty = NAN };
+enum { GENERATE = 1, SCORE = 2, ANSWER = 4, COMPARE = 8, INFO = 16, QUANTIZE = 32 };   // commands
+enum { PROMPTED = GENERATE | SCORE | ANSWER | COMPARE, ANY = PROMPTED | INFO | QUANTIZE };
+static int command = GENERATE;
 
-/* ---- Interrupts and files ------------------------------------------------------------------ */
+/* ---- Signals and files --------------------------------------------------------------------- */
 
-static volatile sig_atomic_t waiting;       // for a line at the prompt: there is no turn to end
-static struct termios terminal;             // the terminal's settings, if a prompt has changed them
+static volatile sig_atomic_t waiting;       // for input: there is no turn that could be ended
 static volatile sig_atomic_t terminal_changed;
+static struct termios terminal;             // its settings before read_line changed them
 
 static void restore_terminal(void) {
     if (terminal_changed) tcsetattr(0, TCSANOW, &terminal);
     terminal_changed = 0;
 }
 
-/* The first Ctrl-C ends the turn, a second one the program. Other signals always do. */
+/* The first Ctrl-C ends the turn, a second one the program. Other signals always end it. */
 static void on_signal(int number) {
     if (number == SIGINT && !interrupted && !waiting) { interrupted = 1; return; }
     remove_unfinished();
@@ -1146,7 +1091,6 @@ static void on_signal(int number) {
     _exit(128 + number);
 }
 
-/* Prints a line on standard error, as die does. */
 static void note(const char *format, ...) {
     char line[4096];
     va_list arguments;
@@ -1163,34 +1107,31 @@ static double seconds(void) {
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* Dies where writing PATH would replace a model that is in use, or something that is no file. */
-static void check_output_path(const char *flag, const char *path, const File *const inputs[2]) {
+/* Refuses to replace a model that is in use, or something that is not a file. */
+static void check_output(const char *flag, const char *path, Model *const *models, int n) {
     struct stat status;
-    if (!*path) die(2, "an empty file name: %s: name the file to write", flag);
+    if (!*path) die(2, "no file name: %s: name the file to write", flag);
     if (stat(path, &status) != 0) return;
-    if (!S_ISREG(status.st_mode)) die(1, "not a regular file: %s: name the file to write", path);
-    for (int i = 0; i < 2; i++)
-        if (inputs[i] && inputs[i]->device == status.st_dev && inputs[i]->inode == status.st_ino)
+    if (!S_ISREG(status.st_mode)) die(1, "not a regular file: %s: choose another name", path);
+    for (int i = 0; i < n; i++)
+        if (models[i]->file.device == status.st_dev && models[i]->file.inode == status.st_ino)
             die(1, "this is the model itself: %s: choose another name for %s", path, flag);
 }
 
-/* Creates a file beside PATH under a name that nobody has. finish_file gives it the final name when
+/* Creates a file beside PATH under a name that nobody has. finish_file gives it the name PATH when
  * it is whole; every other way out of the program removes it. */
 static FILE *create_file(const char *path) {
-    static Text name;
+    static char name[4096];
     sigset_t all, before;
-    mode_t mask = umask(0);
-    umask(mask);
-    push_bytes(&name, path, strlen(path));
-    push_bytes(&name, ".XXXXXX", 8);
+    if (snprintf(name, sizeof name, "%s.%ld.tmp", path, (long)getpid()) >= (int)sizeof name)
+        die(1, "too long a name: %s: choose a shorter one", path);
     sigfillset(&all);
-    sigprocmask(SIG_BLOCK, &all, &before);  // a signal must not find a file without `unfinished`
-    int descriptor = mkstemp(name.data);
-    if (descriptor >= 0) unfinished = name.data;
+    sigprocmask(SIG_BLOCK, &all, &before);  // or a signal could leave the file there
+    int descriptor = open(name, O_WRONLY | O_CREAT | O_EXCL, 0666);
+    if (descriptor >= 0) unfinished = name;
     sigprocmask(SIG_SETMASK, &before, NULL);
     FILE *file = descriptor < 0 ? NULL : fdopen(descriptor, "wb");
-    if (!file || fchmod(descriptor, 0666 & ~mask) != 0)
-        die(1, "cannot create a file beside: %s: %s", path, strerror(errno));
+    if (!file) die(1, "cannot create: %s: %s", name, strerror(errno));
     return file;
 }
 
@@ -1200,126 +1141,107 @@ static void write_bytes(FILE *file, const void *data, size_t n) {
 }
 
 static void finish_file(FILE *file, const char *path) {
-    bool failed = fflush(file) != 0 || ferror(file);
-    if (fclose(file) != 0 || failed || rename(unfinished, path) != 0)
+    if (fclose(file) != 0 || rename(unfinished, path) != 0)
         die(1, "cannot write: %s: %s", path, strerror(errno));
     unfinished = NULL;
 }
 
 /* ---- Text on a terminal -------------------------------------------------------------------- */
 
+/* The columns of the terminal that standard output is now, or 0 if it is none. */
 static int terminal_width(void) {
     struct winsize window;
+    if (!isatty(1)) return 0;
     return ioctl(1, TIOCGWINSZ, &window) == 0 && window.ws_col > 0 ? window.ws_col : 80;
 }
 
 /* Whether a stream is a terminal that obeys escape sequences. */
 static bool obeys_escapes(int descriptor) {
-    const char *term = getenv("TERM");
-    return isatty(descriptor) && !(term && strcmp(term, "dumb") == 0);
+    const char *name = getenv("TERM");
+    return isatty(descriptor) && !(name && strcmp(name, "dumb") == 0);
 }
 
-static int char_columns(const Tokenizer *t, uint32_t c) { return char_properties(t, c) >> 11 & 3; }
-
-/* How many bytes at the end of s[n] are the beginning of a character that is not whole. */
-static size_t utf8_incomplete(const unsigned char *s, size_t n) {
-    for (size_t i = 1; i <= 3 && i <= n; i++) {
-        uint32_t c;
-        Utf8 kind;
-        if (utf8_decode(s + n - i, i, &c, &kind) == i && kind == UTF8_CUT) return i;
-    }
-    return 0;
-}
-
-/* FLOWING passes newlines and tabs through. ONE_LINE shows a newline as ⏎, TOKEN also a space as ␣. */
+/* FLOWING passes newlines and tabs through. ONE_LINE shows a newline as ⏎, TOKEN a space as ␣, too. */
 typedef enum { FLOWING, ONE_LINE, TOKEN } Style;
 
-/* Prints at most so many columns of s[n] and returns how many it used. Control characters, which a
- * terminal would obey, and bytes that are no text are printed as \xHH. */
-static int print_visible(const Tokenizer *t, FILE *out, const char *s, size_t n, Style style, int columns) {
+/* Prints at most so many columns of s[n] and returns how many it used. What a terminal would obey,
+ * and bytes that are no text, are printed as \xHH. */
+static int print_visible(const Tokenizer *t, FILE *out, const void *text, size_t n, Style style,
+                         int columns) {
+    const unsigned char *s = text;
     int used = 0;
-    for (size_t i = 0; i < n; ) {
-        char hex[32] = "";
+    for (size_t i = 0, size; i < n; i += size) {
+        char symbol[32] = "";               // what is printed instead of the character
         uint32_t c;
-        Utf8 kind = UTF8_VALID;
-        size_t size = utf8_decode((const unsigned char *)s + i, n - i, &c, &kind);
-        int width = char_columns(t, c);
-        const char *symbol = NULL;          // what is printed instead
+        Utf8 kind;
+        size = utf8_decode(s + i, n - i, &c, &kind);
+        int width = char_properties(t, c) >> 11 & 3;
         bool flows = style == FLOWING && (c == '\n' || c == '\t');
-        if (c == '\n' && style != FLOWING) symbol = "⏎", width = 1;
-        else if (c == ' ' && style == TOKEN) symbol = "␣", width = 1;
-        else if (kind != UTF8_VALID || (is_control(c) && !flows)) {
-            symbol = hex;
-            width = 0;
-            for (size_t k = 0; k < size; k++)
-                width += sprintf(hex + width, "\\x%02x", (unsigned char)s[i + k]);
-        }
+        if (c == '\n' && !flows) strcpy(symbol, "⏎");
+        else if (c == ' ' && style == TOKEN) strcpy(symbol, "␣");
+        else if (kind != UTF8_VALID || (is_control(c) && !flows))
+            for (size_t k = 0; k < size; k++) sprintf(symbol + 4 * k, "\\x%02x", s[i + k]);
+        if (symbol[0]) width = symbol[0] == '\\' ? (int)strlen(symbol) : 1;
         if (used + width > columns - (i + size < n)) { fputs("…", out); return used + 1; }
-        if (symbol) fputs(symbol, out);
+        if (symbol[0]) fputs(symbol, out);
         else fwrite(s + i, 1, size, out);
         used += width;
-        i += size;
     }
     return used;
 }
 
-static int print_token(const Tokenizer *t, FILE *out, int id, Style style, int columns) {
+static int print_token(const Model *m, FILE *out, int id, Style style, int columns) {
     size_t size;
-    const char *bytes = (const char *)token_bytes(t, id, &size);
-    return print_visible(t, out, bytes, size, style, columns);
+    const unsigned char *bytes = token_bytes(&m->tokenizer, id, &size);
+    return print_visible(&m->tokenizer, out, bytes, size, style, columns);
 }
 
-/* A probability from 0.000001 to 0.99999, with two digits that count and without an exponent. */
+/* A probability from 0.000001 to 0.99999 with two digits that count, without an exponent. */
 static const char *probability(double p) {
     static char text[32];
     int digits = 2;
-    if (p < 0.000001) return "< 0.000001";
     for (double x = p; x < 0.1 && digits < 6; x *= 10) digits++;
     for (double x = 1 - p; x < 0.005 && digits < 5; x *= 10) digits++;
     snprintf(text, sizeof text, "%.*f", digits, p < 0.99999 ? p : 0.99999);
-    return text;
+    return p < 0.000001 ? "< 0.000001" : text;
 }
 
 static const char *plural(int n) { return n == 1 ? "" : "s"; }
 
-/* ---- Output: text, --stop, --watch, --logits ---------------------------------------------- */
+/* ---- Output: text, --stop, --watch, --logits ----------------------------------------------- */
 
 struct Output {
-    const Tokenizer *tokenizer;
-    bool text_shown, terminal, colour;      // a table may be shown instead; about standard output
-    bool watch;
-    int top, pace;                          // --top, --pace in milliseconds
-    const Texts *stops;                     // --stop
+    const Model *model;
+    bool shows_text;                        // or nothing, where a table is shown instead
     Text text;                              // of this turn
     size_t released;                        // bytes of it that were printed
     FILE *logits;                           // --logits, or NULL
+    double first_token;                     // when it came, in seconds()
 };
 
-struct Thought {                            // the model's at one token, by the raw logits
+struct Thought {                            // what the model thought where it chose a token
     int id, likely, likely_penalised;       // chosen; most likely; most likely after the penalty
-    float p, p_likely, p_im_end, p_endoftext;
+    float p, p_likely, p_im_end, p_endoftext;           // by the raw logits
 };
 
 static void release(Output *out, size_t end) {
     const char *text = out->text.data + out->released;
     size_t n = end - out->released;
     out->released = end;
-    if (n == 0 || !out->text_shown) return;
-    if (out->terminal) print_visible(out->tokenizer, stdout, text, n, FLOWING, INT_MAX);
+    if (n == 0 || !out->shows_text) return;
+    if (isatty(1)) print_visible(&out->model->tokenizer, stdout, text, n, FLOWING, INT_MAX);
     else fwrite(text, 1, n, stdout);
     flush_output();
 }
 
-/* The first full or partial match of a --stop text in what is not printed yet, else the text's end. */
+/* The first full or partial match of a --stop text in what is not printed yet, else the end. */
 static size_t find_stop(const Output *out, const Text *stop) {
     const Text *text = &out->text;
-    size_t at = out->released;
-    while (at < text->n) {
-        size_t left = text->n - at;
-        if (memcmp(text->data + at, stop->data, stop->n < left ? stop->n : left) == 0) break;
-        at++;
+    for (size_t at = out->released, left; at < text->n; at++) {
+        left = text->n - at;
+        if (memcmp(text->data + at, stop->data, stop->n < left ? stop->n : left) == 0) return at;
     }
-    return at;
+    return text->n;
 }
 
 /* Takes the next bytes of the text and prints what is certain: not what may become a --stop text,
@@ -1328,200 +1250,188 @@ static const Text *write_output(Output *out, const void *bytes, size_t n) {
     const Text *found = NULL;
     push_bytes(&out->text, bytes, n);
     size_t certain = out->text.n;
-    for (size_t i = 0; i < out->stops->n; i++) {
-        const Text *stop = &out->stops->text[i];
+    for (size_t i = 0; i < o.stops.n; i++) {
+        const Text *stop = &o.stops.text[i];
         size_t at = find_stop(out, stop);
         bool complete = at + stop->n <= out->text.n;
-        if (complete && (!found || at <= certain)) { found = stop; certain = at; }
-        else if (!found && at < certain) certain = at;
+        if (complete ? !found || at <= certain : !found && at < certain) certain = at;
+        if (complete && at == certain) found = stop;
     }
     if (found) out->text.n = certain;
-    else if (out->terminal && certain > out->released)
-        certain -= utf8_incomplete((const unsigned char *)out->text.data + out->released, certain - out->released);
+    const unsigned char *text = (const unsigned char *)out->text.data;
+    for (size_t cut = 1; !found && isatty(1) && cut <= 3 && cut <= certain - out->released; cut++) {
+        uint32_t c;                         // the first of the last three bytes that is a character's
+        Utf8 kind;
+        if (utf8_decode(text + certain - cut, cut, &c, &kind) != cut || kind != UTF8_CUT) continue;
+        certain -= cut;
+        break;
+    }
     release(out, certain);
     return found;
 }
 
-/* The columns of a token and its probability. */
-static void print_cells(const Output *out, int id, double p, bool ids, int columns) {
-    if (ids) printf("%6d  ", id);
-    int used = print_token(out->tokenizer, stdout, id, TOKEN, columns);
-    printf("%*s ", columns - used, "");
-    if (isnan(p)) printf("     -");
-    else printf("%6.4f", p < 0.9999 ? p : 0.9999);
-}
-
-/* A row of --watch, --score and --answer. On a terminal it is as wide as the terminal is now, with a
- * bar for P(<|im_end|>); what does not fit is left out, the id first. Elsewhere it is tab-separated.
- * p is NAN for the first token of a text, which nothing comes before. */
-static void print_row(const Output *out, int n, int id, double p, double p_im_end, double p_endoftext) {
-    const Tokenizer *t = out->tokenizer;
-    size_t size;
-    const unsigned char *bytes = token_bytes(t, id, &size);
-    if (!out->terminal) {
-        if (n == 1) puts("n\tid\tpiece\tp\tp_im_end\tp_endoftext");
-        printf("%d\t%d\t", n, id);
-        write_piece(t, stdout, bytes, size);
-        printf("\t%.9g\t%.9g\t%.9g\n", p, p_im_end, p_endoftext);
-        flush_output();
-        return;
-    }
+/* A row of --watch, --score and --answer: tab-separated, or on a terminal as wide as it is now, with
+ * a bar for P(<|im_end|>). What does not fit is left out, the id first. p is NAN for the first
+ * token of a text. An alternative is a token that was not chosen: --top. */
+static void print_row(const Model *m, int n, int id, double p, double p_im_end, double p_endoftext,
+                      bool alternative) {
+    bool first = n == 1 && !alternative;
     int width = terminal_width(), token = width < 72 ? 10 : 14;
     bool ids = width >= 60, documents = width >= 50;
     int bar = max_int(0, width - 22 - 8 * ids - token - 7 * documents);
-    if (n == 1) {
-        const char *names[] = { width < 72 ? "<|im_end|>" : "P(<|im_end|>)",
-                                width < 72 ? "<|endoftext|>" : "P(<|endoftext|>)" };
-        printf("   n  %s%-*s      p  %s", ids ? "    id  " : "", token + 1, "token", names[0]);
-        if (documents) printf("%*s", bar + 14 - (int)strlen(names[0]), names[1]);
-        putchar('\n');
+    bool green = p_im_end >= 0.5 && obeys_escapes(1) && !getenv("NO_COLOR");
+    if (width == 0) {
+        size_t size;
+        const unsigned char *bytes = token_bytes(&m->tokenizer, id, &size);
+        if (first) puts("n\tid\tpiece\tp\tp_im_end\tp_endoftext");
+        printf("%d\t%d\t", n, id);
+        write_piece(&m->tokenizer, stdout, bytes, size);
+        printf("\t%.9g\t%.9g\t%.9g\n", p, p_im_end, p_endoftext);
+        return;
+    }
+    if (first) {
+        const char *end = width < 72 ? "<|im_end|>" : "P(<|im_end|>)";
+        const char *document = width < 72 ? "<|endoftext|>" : "P(<|endoftext|>)";
+        printf("   n  %s%-*s      p  %s", ids ? "    id  " : "", token + 1, "token", end);
+        printf(documents ? "%*s\n" : "\n", bar + 14 - (int)strlen(end), document);
     }
     printf("%4d  ", n);
-    print_cells(out, id, p, ids, token);
-    if (!isnan(p)) {
-        printf("  %6.4f %s", p_im_end < 0.9999 ? p_im_end : 0.9999, out->colour && p_im_end >= 0.5 ? "\033[1;32m" : "");
-        for (int i = 0; i < bar; i++) fputs(p_im_end * bar >= i + 0.5 ? "█" : "·", stdout);
-        fputs(out->colour && p_im_end >= 0.5 ? "\033[0m" : "", stdout);
-        if (documents) printf(" %6.4f", p_endoftext < 0.9999 ? p_endoftext : 0.9999);
-    }
-    putchar('\n');
-    flush_output();
+    if (ids) printf("%6d  ", id);
+    printf("%*s", token - print_token(m, stdout, id, TOKEN, token) + 1, "");
+    printf(isnan(p) ? "     -" : "%6.4f", fmin(p, 0.9999));
+    if (alternative || isnan(p)) { putchar('\n'); return; }
+    printf("  %6.4f %s", fmin(p_im_end, 0.9999), green ? "\033[1;32m" : "");
+    for (int i = 0; i < bar; i++) fputs(p_im_end * bar >= i + 0.5 ? "█" : "·", stdout);
+    if (green) fputs("\033[0m", stdout);
+    printf(documents ? " %6.4f\n" : "\n", fmin(p_endoftext, 0.9999));
 }
 
-/* --top: the most likely tokens, as rows of their own. */
-static void print_top(Session *s, int n, const float *logits) {
-    const Output *out = s->output;
-    const Header *h = s->model->header;
-    Candidate *c = s->sampler.candidates;   // the sampler is done with them
-    const float *p = s->probabilities;
-    int kept = keep_top_k(c, logits, s->model->vocab_size, out->top);
-    qsort(c, kept, sizeof *c, likelier_first);
-    for (int i = 0; i < min_int(kept, out->top); i++)
-        print_row(out, n, c[i].id, p[c[i].id], p[h->im_end], p[h->endoftext]);
-}
-
-/* Notes what the model thought where it chose token id, the n-th of this turn, and shows it. */
-static void observe(Session *s, const float *logits, int id, int n) {
-    const Header *h = s->model->header;
-    Output *out = s->output;
-    int vocab_size = s->model->vocab_size, likely = most_likely(logits, vocab_size);
+/* Shows token id, the n-th of a turn or a text, and what the model thought there. */
+static Thought think(Session *s, const float *logits, int id, int n) {
+    const Header *h = &s->model->header;
     float *p = s->probabilities;
-    memcpy(p, logits, vocab_size * sizeof *p);
-    softmax(p, vocab_size);
-    s->thoughts[n - 1] = (Thought){ id, likely, most_likely(s->sampler.logits, vocab_size),
-                                    p[id], p[likely], p[h->im_end], p[h->endoftext] };
-    if (out->logits) write_bytes(out->logits, logits, vocab_size * sizeof *logits);
-    if (out->watch) print_row(out, n, id, p[id], p[h->im_end], p[h->endoftext]);
-    if (out->top > 0) print_top(s, n, logits);
-    struct timespec pause = { out->pace / 1000, out->pace % 1000 * 1000000L };
-    if (out->pace > 0) nanosleep(&pause, NULL);
+    memcpy(p, logits, h->vocab_size * sizeof *p);
+    softmax(p, h->vocab_size);
+    Thought now = { .id = id, .likely = most_likely(logits, h->vocab_size), .p = p[id],
+                    .p_im_end = p[h->im_end], .p_endoftext = p[h->endoftext] };
+    now.p_likely = p[now.likely];
+    if (s->output->logits) write_bytes(s->output->logits, logits, h->vocab_size * sizeof *logits);
+    if (o.watch || command & (SCORE | ANSWER)) {
+        print_row(s->model, n, id, now.p, now.p_im_end, now.p_endoftext, false);
+        flush_output();
+    }
+    return now;
 }
 
-/* ---- Turns ------------------------------------------------------------------------------- */
-
-/* A line on a terminal that the next one overwrites. done == total erases it. */
-static void progress(int done, int total, double since) {
-    if (!obeys_escapes(2)) return;
-    fputs("\r\033[K", stderr);
-    if (done < total)
-        fprintf(stderr, "reading the prompt: %d of %d tokens, %.0f tok/s", done, total, done / (seconds() - since));
+/* Notes and shows what the model thought where it chose token id, the n-th of this turn. */
+static void observe(Session *s, const float *logits, int id, int n) {
+    const Header *h = &s->model->header;
+    const float *p = s->probabilities;
+    Candidate *c = s->sampler.candidates;   // the sampler is done with them
+    if (n == 1) s->output->first_token = seconds();
+    s->thoughts[n - 1] = think(s, logits, id, n);
+    s->thoughts[n - 1].likely_penalised = most_likely(s->sampler.logits, h->vocab_size);
+    if (o.top > 0) qsort(c, keep_top_k(c, logits, h->vocab_size, (int)o.top), sizeof *c, likelier_first);
+    for (int i = 0; i < (int)o.top && i < h->vocab_size; i++)
+        print_row(s->model, n, c[i].id, p[c[i].id], p[h->im_end], p[h->endoftext], true);
+    flush_output();
+    struct timespec pause = { (time_t)(o.pace / 1000), (long)(o.pace % 1000) * 1000000 };
+    if (o.pace > 0) nanosleep(&pause, NULL);
 }
+
+/* ---- Turns --------------------------------------------------------------------------------- */
 
 /* Reads the history up to `end`, as far as the cache does not hold it. Returns the logits after its
  * last token, or NULL if interrupted. Dies if the history exceeds the context; never truncates. */
-static const float *read_history(Session *s, size_t end) {
+static const float *read_history(Session *s, int end) {
     Run *run = &s->run;
     const float *logits = NULL;
-    double start = seconds();
-    int begin = run->position, total = (int)end - begin;
+    bool later = run->position > 0, shown = end - run->position > BATCH && obeys_escapes(2);
     if (s->history.n > (size_t)run->context)
         die(1, "the %s is %zu tokens, the context has room for %d: -c: raise it, or %s",
-            begin > 0 ? "conversation" : "prompt", s->history.n, run->context,
-            begin > 0 ? "begin a new one" : "shorten the prompt");
-    while (run->position < (int)end && !interrupted) {
-        int n = min_int(BATCH, (int)end - run->position);
-        logits = forward(run, s->history.id + run->position, n, run->position + n == (int)end);
-        if (total > BATCH) progress(run->position - begin, total, start);
+            later ? "conversation" : "prompt", s->history.n, run->context,
+            later ? "begin a new one" : "shorten the prompt");
+    while (run->position < end && !interrupted) {
+        int n = min_int(BATCH, end - run->position);
+        logits = forward(run, s->history.id + run->position, n, run->position + n == end);
+        if (shown) fprintf(stderr, "\r\033[Kreading the prompt: %d of %d tokens", run->position, end);
     }
-    if (interrupted && total > BATCH) progress(total, total, start);
+    if (shown) fputs("\r\033[K", stderr);
     return interrupted ? NULL : logits;
 }
 
-/* Of an earlier answer, only what follows </think> stays in the conversation of a reasoning model,
- * as its template has it. The cache goes back to the turn's beginning and reads the rest again. */
+/* Of the model's last turn only what follows </think> stays in the conversation, as in the template
+ * of a reasoning model. The cache goes back to the turn's beginning and reads the rest again. */
 static void cut_reasoning(Session *s) {
     static const char end[] = "</think>";
     Text text = { 0 };
-    size_t from = 0, n = s->history.n;
-    if (n > s->answer && is_stop(s, s->history.id[n - 1])) n--;
-    for (size_t i = s->answer, size; i < n; i++) {
+    size_t from = 0, length = strlen(end), size;
+    for (size_t i = s->answer; i < s->history.n; i++) {
         const unsigned char *bytes = token_bytes(&s->model->tokenizer, s->history.id[i], &size);
         push_bytes(&text, bytes, size);
     }
-    for (size_t i = 0; i + strlen(end) <= text.n; i++)
-        if (memcmp(text.data + i, end, strlen(end)) == 0) from = i + strlen(end);
+    for (size_t i = 0; i + length <= text.n; i++)
+        if (memcmp(text.data + i, end, length) == 0) from = i + length;
     while (from > 0 && from < text.n && text.data[from] == '\n') from++;
-    if (from > 0 || s->no_think || s->model->header->opening == 2) {
+    if (from > 0 || s->no_think || s->model->header.opening == 2) {
         s->history.n = s->turn;
-        if (s->run.position > (int)s->turn) s->run.position = (int)s->turn;
-        s->answer = s->turn + 1;
+        s->run.position = min_int(s->run.position, (int)s->turn);
         open_turn(s, "assistant", text.data + from, text.n - from);
     }
     free(text.data);
 }
 
-/* Whether a token ends a turn or a document by its meaning, wherever the runner stops. */
+/* Whether a token ends a turn or a document, wherever the runner stops. */
 static bool is_end(const Session *s, int id) {
-    const Header *h = s->model->header;
-    return id == (int)h->im_end || id == (int)h->endoftext || is_stop(s, id);
+    return id == s->model->header.im_end || id == s->model->header.endoftext || is_stop(s, id);
 }
 
 /* What the model thought of stopping, and who is to blame if it ran on. */
 static void print_verdict(const Session *s, const Turn *turn) {
-    const Header *h = s->model->header;
-    const Tokenizer *t = &s->model->tokenizer;
-    const Thought *thoughts = s->thoughts;
-    int chosen = -1, likely = -1, end = 0, im_end = 0;      // places in thoughts; -1: nowhere
-    float max_end = -1;
-    for (int i = 0; i < turn->n_new; i++) {
-        const Thought *at = &thoughts[i];
-        float p_end = at->p_im_end > at->p_endoftext ? at->p_im_end : at->p_endoftext;
-        if (chosen < 0 && is_end(s, at->id)) chosen = i;
-        if (likely < 0 && is_end(s, at->likely) && at->likely != at->id && at->p_likely >= 0.01f) likely = i;
-        if (p_end > max_end) { max_end = p_end; end = i; }
-        if (at->p_im_end > thoughts[im_end].p_im_end) im_end = i;
+    const Thought *chosen = NULL, *likely = NULL, *end = NULL, *im_end = NULL;
+    float p_end = -1;
+    for (const Thought *t = s->thoughts; t < s->thoughts + turn->n_new; t++) {
+        if (!chosen && is_end(s, t->id)) chosen = t;
+        if (!likely && is_end(s, t->likely) && t->p_likely >= 0.01f) likely = t;
+        if (!im_end || t->p_im_end > im_end->p_im_end) im_end = t;
+        if (fmaxf(t->p_im_end, t->p_endoftext) > p_end) {
+            p_end = fmaxf(t->p_im_end, t->p_endoftext);
+            end = t;
+        }
     }
+    const Thought *shown = chosen ? chosen : likely;
+    int n = (int)((shown ? shown : end) - s->thoughts) + 1;
     if (turn->n_new == 0) fputs("nothing was generated", stderr);
-    else if (chosen >= 0) {
-        const Thought *at = &thoughts[chosen];
-        fprintf(stderr, "the model ended %s", at->id == (int)h->endoftext ? "a document" : "its turn");
-        if (turn->reason == STOP_TOKEN) fprintf(stderr, " (P %s)", probability(at->p));
-        else if (s->ignore_stop) fprintf(stderr, " at token %d, the runner ignored it", chosen + 1);
-        else {
-            fprintf(stderr, " at token %d, ", chosen + 1);
-            print_token(t, stderr, at->id, ONE_LINE, 60);
+    else if (chosen) {
+        bool document = chosen->id == s->model->header.endoftext;
+        fprintf(stderr, "the model ended %s", document ? "a document" : "its turn");
+        if (turn->reason == STOP_TOKEN) fprintf(stderr, " (P %s)", probability(chosen->p));
+        else fprintf(stderr, " at token %d, ", n);
+        if (turn->reason != STOP_TOKEN && s->ignore_stop) fputs("the runner ignored it", stderr);
+        else if (turn->reason != STOP_TOKEN) {
+            print_token(s->model, stderr, chosen->id, ONE_LINE, 60);
             fputs(" is not among this checkpoint's eos_token_id: -m chat stops there", stderr);
         }
-    } else if (likely >= 0) {
-        const Thought *at = &thoughts[likely];
-        fprintf(stderr, "at token %d ", likely + 1);
-        print_token(t, stderr, at->likely, ONE_LINE, 60);
-        fprintf(stderr, " was the most likely (P %s), %s", probability(at->p_likely), at->likely_penalised == at->likely
-                ? "chance took another" : "the repetition penalty took it away: try --repeat-penalty 1");
-    } else if (max_end >= 0.01f)
-        fprintf(stderr, "the model thought of an end at token %d (P %s)", end + 1, probability(max_end));
+    } else if (likely) {
+        fprintf(stderr, "at token %d ", n);
+        print_token(s->model, stderr, likely->likely, ONE_LINE, 60);
+        fprintf(stderr, " was the most likely (P %s), %s", probability(likely->p_likely),
+                likely->likely == likely->likely_penalised ? "chance took another"
+                : "the repetition penalty took it away: try --repeat-penalty 1");
+    } else if (p_end >= 0.01f)
+        fprintf(stderr, "the model thought of an end at token %d (P %s)", n, probability(p_end));
     else fprintf(stderr, "the model saw no end (highest P(<|im_end|>) %s, token %d)",
-                 probability(thoughts[im_end].p_im_end), im_end + 1);
+                 probability(im_end->p_im_end), (int)(im_end - s->thoughts) + 1);
 }
 
 static void print_reason(FILE *out, const Session *s, const Turn *turn) {
-    const Tokenizer *t = &s->model->tokenizer;
     switch (turn->reason) {
     case GOES_ON: break;
-    case STOP_TOKEN: print_token(t, out, s->thoughts[turn->n_new - 1].id, ONE_LINE, 60); break;
+    case STOP_TOKEN: print_token(s->model, out, s->thoughts[turn->n_new - 1].id, ONE_LINE, 60); break;
     case STOP_TEXT:
         fputs("--stop \"", out);
-        write_piece(t, out, (const unsigned char *)turn->stop_text->data, turn->stop_text->n);
+        write_piece(&s->model->tokenizer, out, (const unsigned char *)turn->stop_text->data,
+                    turn->stop_text->n);
         fputc('"', out);
         break;
     case TOKEN_LIMIT: fprintf(out, "-n %d", s->max_tokens); break;
@@ -1532,13 +1442,16 @@ static void print_reason(FILE *out, const Session *s, const Turn *turn) {
 
 static double rate(int n, double time) { return n > 0 && time > 0 ? n / time : 0; }
 
-/* One turn with its text and, on standard error, why it ended and how fast it was. */
+/* One turn: its text and, on standard error, why it ended and how fast it was. */
 static Turn run_turn(Session *s) {
     Output *out = s->output;
+    int n_prompt = (int)s->history.n - s->run.position;
+    double start = seconds();
     out->text.n = out->released = 0;
     Turn turn = generate(s);
+    double end = seconds(), middle = turn.n_new > 0 ? out->first_token : end;
     release(out, out->text.n);              // what was held back is text after all
-    if (out->terminal && out->text_shown && out->text.n > 0 && out->text.data[out->text.n - 1] != '\n') {
+    if (isatty(1) && out->shows_text && out->text.n > 0 && out->text.data[out->text.n - 1] != '\n') {
         putchar('\n');
         flush_output();
     }
@@ -1549,34 +1462,30 @@ static Turn run_turn(Session *s) {
     fputc('\n', stderr);
     if (!isatty(2) || o.verbose)
         fprintf(stderr, "speed: prompt %d tokens, %.1f tok/s; new %d tokens, %.1f tok/s; seed %llu\n",
-                turn.n_prompt, rate(turn.n_prompt, turn.prompt_seconds),
-                turn.n_new, rate(turn.n_new - 1, turn.new_seconds), (unsigned long long)o.seed);
+                n_prompt, rate(n_prompt, middle - start), turn.n_new,
+                rate(turn.n_new - 1, end - middle), (unsigned long long)o.seed);
     return turn;
 }
 
-/* ---- Commands ---------------------------------------------------------------------------- */
+/* ---- Commands ------------------------------------------------------------------------------ */
 
 /* --score, --answer: the table for history[first] and what follows, and its perplexity. */
 static void score(Session *s, int first) {
-    const Header *h = s->model->header;
     const int *ids = s->history.id;
-    int n = (int)s->history.n, vocab_size = s->model->vocab_size, before = max_int(first - 1, 0), scored = 0;
-    float *p = s->probabilities;
+    int n = (int)s->history.n, vocab_size = s->model->header.vocab_size, scored = 0;
     double sum = 0;
-    read_history(s, before);
-    if (first == 0) print_row(s->output, 1, ids[0], NAN, NAN, NAN);
+    if (first == 0) print_row(s->model, 1, ids[0], NAN, NAN, NAN, false);
+    read_history(s, max_int(first - 1, 0));
     while (s->run.position < n && !interrupted) {
         int begin = s->run.position, size = min_int(SCORED, n - begin);     // few: rows appear early
         const float *logits = forward(&s->run, ids + begin, size, size);
-        if (s->output->logits) write_bytes(s->output->logits, logits, (size_t)size * vocab_size * sizeof *logits);
         for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab_size) {
-            int likely = most_likely(logits, vocab_size);
-            memcpy(p, logits, vocab_size * sizeof *p);
-            softmax(p, vocab_size);
-            sum += logits[likely] - logits[ids[i]] - log(p[likely]);        // -log p, also of a p below 1e-38
+            Thought now = think(s, logits, ids[i], i - first + 1);
+            sum += logits[now.likely] - logits[ids[i]] - log(now.p_likely);     // -log p
             scored++;
-            print_row(s->output, i - first + 1, ids[i], p[ids[i]], p[h->im_end], p[h->endoftext]);
         }
+        if (s->run.position == n && s->output->logits)
+            write_bytes(s->output->logits, logits, vocab_size * sizeof *logits);
     }
     if (interrupted) exit(130);
     if (scored == 0) fputs("perplexity undefined over 0 tokens\n", stderr);
@@ -1584,55 +1493,51 @@ static void score(Session *s, int first) {
 }
 
 /* --answer: each text as the model's turn after the prompt that is in the history. */
-static void score_answers(Session *s, const Texts *answers) {
+static void score_answers(Session *s) {
     size_t prompt = s->history.n;
-    for (size_t i = 0; i < answers->n; i++) {
+    for (size_t i = 0; i < o.answers.n; i++) {
+        const Text *answer = &o.answers.text[i];
         s->history.n = prompt;
         s->run.position = min_int(s->run.position, (int)prompt - 1);
-        encode(&s->model->tokenizer, answers->text[i].data, answers->text[i].n, !s->chat, &s->history);
-        if (s->chat) push_id(&s->history, (int)s->model->header->im_end);
+        encode(&s->model->tokenizer, answer->data, answer->n, !s->chat, &s->history);
+        if (s->chat) push_id(&s->history, s->model->header.im_end);
         score(s, (int)prompt);
     }
 }
 
-/* One of --compare's cases: the text on one line, its tokens, why it ended. */
-static void print_case(const Session *s, const char *title, const Turn *turn, const Text *text) {
-    float max = 0;
-    for (int i = 0; i < turn->n_new; i++) max = fmaxf(max, s->thoughts[i].p_im_end);
-    printf("  %-14s  \"", title);
-    print_visible(&s->model->tokenizer, stdout, text->data, text->n, ONE_LINE, max_int(8, (isatty(1) ? terminal_width() : 100) - 20));
-    printf("\"\n%18s%d token%s; stopped: ", "", turn->n_new, plural(turn->n_new));
-    print_reason(stdout, s, turn);
-    if (turn->n_new > 0) printf("; highest P(<|im_end|>) %s", probability(max));
+/* --compare, one of the two models. It runs once without stopping; where it stops is a prefix. */
+static void show_cases(Session *s) {
+    const Model *m = s->model;
+    const Tokenizer *t = &m->tokenizer;
+    int width = isatty(1) ? terminal_width() : 100, stop = 0;
+    printf("%s weights: ", m->header.kind ? "chat" : "base");
+    print_visible(t, stdout, m->file.path, strlen(m->file.path), ONE_LINE, width - 16);
     putchar('\n');
     flush_output();
-}
-
-/* --compare, one of the two models: it runs once without stopping; where it stops is a prefix. */
-static void run_comparison(Session *s) {
-    printf("%s weights: ", s->model->header->kind ? "chat" : "base");
-    print_visible(&s->model->tokenizer, stdout, s->model->file.path, strlen(s->model->file.path), ONE_LINE, 60);
-    putchar('\n');
-    flush_output();
-    Turn on = run_turn(s), stopping = on;
-    Text prefix = { 0 };
-    int n = 0;
-    while (n < on.n_new && !is_stop(s, s->thoughts[n].id)) {
+    Turn turns[2];                          // stopping, running on
+    turns[1] = turns[0] = run_turn(s);
+    Text texts[2] = { { 0 }, s->output->text };
+    while (stop < turns[1].n_new && !is_stop(s, s->thoughts[stop].id)) {
         size_t size;
-        const unsigned char *bytes = token_bytes(&s->model->tokenizer, s->thoughts[n++].id, &size);
-        push_bytes(&prefix, bytes, size);
+        const unsigned char *bytes = token_bytes(t, s->thoughts[stop++].id, &size);
+        push_bytes(&texts[0], bytes, size);
     }
-    if (n < on.n_new) {
-        stopping.reason = STOP_TOKEN;
-        stopping.n_new = n + 1;
-        print_case(s, "runner stops", &stopping, &prefix);
-        print_case(s, "runner runs on", &on, &s->output->text);
-    } else {
-        print_case(s, "runner stops", &on, &s->output->text);
-        puts("  runner runs on  the same: the model never gave it a reason to stop");
-        flush_output();
+    bool same = stop == turns[1].n_new;
+    if (!same) turns[0].reason = STOP_TOKEN, turns[0].n_new = stop + 1;
+    else texts[0] = texts[1];
+    for (int i = 0; i < 2; i++) {
+        float max = 0;
+        for (int k = 0; k < turns[i].n_new; k++) max = fmaxf(max, s->thoughts[k].p_im_end);
+        printf("  %-14s  ", i == 0 ? "runner stops" : "runner runs on");
+        if (same && i == 1) { puts("the same: no stop token came"); break; }
+        putchar('"');
+        print_visible(t, stdout, texts[i].data, texts[i].n, ONE_LINE, max_int(8, width - 20));
+        printf("\"\n%18s%d token%s; stopped: ", "", turns[i].n_new, plural(turns[i].n_new));
+        print_reason(stdout, s, &turns[i]);
+        printf("; highest P(<|im_end|>) %s\n", probability(max));
     }
-    free(prefix.data);
+    flush_output();
+    if (!same) free(texts[0].data);
 }
 
 static void print_line(const Model *m, const char *label, const char *s, size_t n) {
@@ -1641,97 +1546,100 @@ static void print_line(const Model *m, const char *label, const char *s, size_t 
     putchar('\n');
 }
 
-static void print_id(const Model *m, int id) {
-    printf("%d ", id);
-    print_token(&m->tokenizer, stdout, id, ONE_LINE, 40);
-}
-
-/* How far a token's row of the output matrix is from the mean of the rows that no token uses, as a
- * multiple of their own mean distance. */
-static double row_distance(const Model *m, int id, const float *mean, float *row) {
+static double distance(const float *a, const float *b, int n) {
     double sum = 0;
-    load_row(row, &m->output, id);
-    for (int i = 0; i < m->dim; i++) sum += (row[i] - mean[i]) * (row[i] - mean[i]);
+    for (int i = 0; i < n; i++) sum += (a[i] - b[i]) * (a[i] - b[i]);
     return sqrt(sum);
 }
 
-static void print_rows_of_ends(const Model *m) {
-    const Header *h = m->header;
-    int first = (int)m->tokenizer.n_vocab, n = m->vocab_size - first;
-    if (n < 2) return;
-    float *mean = allocate(m->dim, sizeof *mean), *row = allocate(m->dim, sizeof *row);
+/* How far the rows of the special tokens are from the mean of the output matrix's unused rows, which
+ * no training has moved, as a multiple of those rows' own mean distance. */
+static void print_distances(const Model *m) {
+    const Header *h = &m->header;
+    int first = (int)m->tokenizer.n_vocab, n = h->vocab_size - first;
+    float *mean = reserve(h->dim, sizeof *mean), *row = reserve(h->dim, sizeof *row);
     double unused = 0;
-    for (int id = first; id < m->vocab_size; id++) {
+    if (n < 2) return;
+    for (int id = first; id < h->vocab_size; id++) {
         load_row(row, &m->output, id);
-        for (int i = 0; i < m->dim; i++) mean[i] += row[i] / (float)n;
+        for (int i = 0; i < h->dim; i++) mean[i] += row[i] / (float)n;
     }
-    for (int id = first; id < m->vocab_size; id++) unused += row_distance(m, id, mean, row) / n;
-    printf("trained rows     ");
-    printf("<|im_end|> %.1f, <|im_start|> %.1f, ...", row_distance(m, h->im_end, mean, row) / unused, row_distance(m, h->im_start, mean, row) / unused);
-    putchar('\n');
-    free(mean);
-    free(row);
+    for (int id = first; id < h->vocab_size; id++) {
+        load_row(row, &m->output, id);
+        unused += distance(row, mean, h->dim) / n;
+    }
+    printf("end rows         ");
+    const int ids[] = { h->im_end, h->im_start };
+    for (int i = 0; i < 2; i++) {
+        load_row(row, &m->output, ids[i]);
+        print_token(m, stdout, ids[i], ONE_LINE, 40);
+        printf(" %.1f%s", distance(row, mean, h->dim) / unused, i == 0 ? ", " : " (1: as unused rows)\n");
+    }
 }
 
 static void print_info(const Model *m) {
-    const Header *h = m->header;
-    const Tokenizer *t = &m->tokenizer;
-    print_line(m, "name", h->name, strlen(h->name));
-    printf("kind             %s%s\n", h->kind ? "chat" : "base", h->chatml ? "" : ", without a ChatML template");
-    printf("weights          %s, %.1f MB\n", weight_types[h->weight_type].name, (double)h->weights_size * 1e-6);
+    const Header *h = &m->header;
     const struct { const char *name; int value; } sizes[] = {
-        { "dim", m->dim }, { "hidden_dim", m->hidden_dim }, { "n_layers", m->n_layers }, { "n_heads", m->n_heads },
-        { "n_kv_heads", m->n_kv_heads }, { "head_dim", m->head_dim }, { "context", (int)h->max_positions } };
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) printf("%-17s%d\n", sizes[i].name, sizes[i].value);
-    printf("vocab_size       %d, tokenizer %u, %s\n", m->vocab_size, t->n_vocab, h->tied ? "output tied to the embedding" : "output of its own");
+        { "dim", h->dim }, { "hidden_dim", h->hidden_dim }, { "n_layers", h->n_layers },
+        { "n_heads", h->n_heads }, { "n_kv_heads", h->n_kv_heads }, { "head_dim", h->head_dim },
+        { "context", h->max_positions }, { "vocab_size", h->vocab_size },
+    };
+    bool listed = h->tokenizer_eos < 0;
+    print_line(m, "name", h->name, strlen(h->name));
+    printf("kind             %s%s\n", h->kind ? "chat" : "base",
+           h->chatml ? "" : ", without a ChatML template");
+    printf("weights          %s, %.1f MB\n", weight_types[h->weight_type].name,
+           (double)h->weights_size * 1e-6);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        printf("%-17s%d\n", sizes[i].name, sizes[i].value);
+    printf("tokens           %u; output %s\n", m->tokenizer.n_vocab,
+           h->tied ? "tied to the embedding" : "matrix of its own");
     printf("rope_theta       %g\nrms_eps          %g\n", h->rope_theta, (double)h->rms_eps);
-    printf("ends at          %s", h->n_eos ? "" : "nothing: no eos_token_id");
-    for (uint32_t i = 0; i < h->n_eos; i++) {
-        print_id(m, (int)h->eos[i]);
-        fputs(i + 1 < h->n_eos ? ", " : "", stdout);
+    printf("ends at          %s", h->n_eos ? "" : "nothing: eos_token_id is null");
+    for (int i = 0; i < h->n_eos; i++) {
+        printf("%s%d ", i > 0 ? ", " : "", h->eos[i]);
+        print_token(m, stdout, h->eos[i], ONE_LINE, 40);
+        listed |= h->eos[i] == h->tokenizer_eos;
+    }
+    if (!listed) {
+        printf("\n%17sthe tokenizer's eos_token is %d ", "", h->tokenizer_eos);
+        print_token(m, stdout, h->tokenizer_eos, ONE_LINE, 40);
     }
     putchar('\n');
-    if (h->tokenizer_eos != NONE) {
-        bool listed = false;
-        for (uint32_t i = 0; i < h->n_eos; i++) listed |= h->eos[i] == h->tokenizer_eos;
-        printf("eos_token        ");
-        print_id(m, (int)h->tokenizer_eos);
-        puts(listed ? "" : ": the files disagree, eos_token_id does not list it");
-    }
-    print_rows_of_ends(m);
-    printf("sampling         %s: temperature %g, top-k %u, top-p %g,\n%17smin-p %g, repetition penalty %g\n",
-           h->do_sample ? "on" : "off (greedy)", (double)h->temperature, h->top_k, (double)h->top_p,
-           "", (double)h->min_p, (double)h->repetition_penalty);
+    print_distances(m);
+    printf("sampling         %s: temperature %g, top-k %d,\n%17stop-p %g, min-p %g, "
+           "repetition penalty %g\n", h->do_sample ? "on" : "off (greedy)", (double)h->temperature,
+           h->top_k, "", (double)h->top_p, (double)h->min_p, (double)h->repetition_penalty);
     print_line(m, "system message", h->system_size ? h->system : "none", h->system_size ? h->system_size : 4);
-    print_line(m, "Unicode", t->unicode_version, strnlen(t->unicode_version, 16));
+    print_line(m, "Unicode", m->tokenizer.unicode_version, strnlen(m->tokenizer.unicode_version, 16));
     flush_output();
 }
 
 /* --quantize: the same model with int8 matrices. Norms and biases stay as they are. */
 static void quantize(Model *m, const char *path) {
-    Header h = *m->header;
-    const WeightType *int8 = &weight_types[INT8];
-    if (h.weight_type == INT8) die(1, "its weights are int8 already: %s: quantize the bf16 file", m->file.path);
     static const char zeros[64];
-    Tensor *list = allocate(3 + m->n_layers * TENSORS_OF_LAYER, sizeof *list);
+    const WeightType *int8 = &weight_types[INT8];
+    Header h = m->header;
+    if (h.weight_type == INT8) die(1, "its weights are int8: %s: quantize the bf16 file", m->file.path);
+    Tensor *list = reserve(3 + h.n_layers * TENSORS_OF_LAYER, sizeof *list);
     int n = list_tensors(m, list);
     FILE *file = create_file(path);
     write_bytes(file, m->file.data, h.weights_offset);      // the header is written again at the end
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n && !interrupted; i++) {
         const Matrix *w = list[i].matrix;
+        int cols = list[i].cols;
         write_bytes(file, zeros, (64 - (size_t)ftello(file) % 64) % 64);
-        if (!w) { write_bytes(file, *list[i].vector, list[i].cols * sizeof(float)); continue; }
-        float *row = allocate(w->cols, sizeof *row);
-        unsigned char *data = allocate(int8->row_size(w->cols), 1);
-        for (int k = 0; k < w->rows; k++) {
-            if (interrupted) exit(130);
-            load_row(row, w, k);
-            if (!int8->store(data, row, w->cols)) die(1, "the weights hold NaN or infinity: %s: export it again", m->file.path);
-            write_bytes(file, data, int8->row_size(w->cols));
+        if (!w) write_bytes(file, *list[i].vector, cols * sizeof(float));
+        float *floats = reserve(cols, sizeof *floats);
+        void *row = reserve(1, int8->row_size(cols));
+        for (int k = 0; w && k < w->rows && !interrupted; k++) {
+            load_row(floats, w, k);
+            if (!int8->store(row, floats, cols))
+                die(1, "the weights hold NaN or infinity: %s: export it again", m->file.path);
+            write_bytes(file, row, int8->row_size(cols));
         }
-        free(row);
-        free(data);
     }
+    if (interrupted) exit(130);
     h.weight_type = INT8;
     h.group_size = GROUP;
     h.file_size = (uint64_t)ftello(file);
@@ -1739,25 +1647,24 @@ static void quantize(Model *m, const char *path) {
     rewind(file);
     write_bytes(file, &h, sizeof h);
     finish_file(file, path);
-    free(list);
-    note("%s is int8, %.1f MB (bf16: %.1f MB)", path, (double)h.file_size * 1e-6, (double)m->file.size * 1e-6);
+    note("%s is int8, %.1f MB (bf16: %.1f MB)", path, (double)h.file_size * 1e-6,
+         (double)m->file.size * 1e-6);
 }
 
-/* ---- Flags ------------------------------------------------------------------------------- */
+/* ---- Flags --------------------------------------------------------------------------------- */
 
 typedef enum { HEADING, SWITCH, TEXT, TEXTS, WHOLE, REAL } Kind;
 
-typedef struct {
+/* All flags: the help is printed from this list, and it says which go together. One that does not
+ * go with GENERATE is a command itself. One without a help text shares a line with the next. */
+static const struct Flag {
     const char *usage;                      // "-n, --max-tokens N", or a heading of the help
     Kind kind;
-    void *target;                           // bool, const char *, Texts, uint64_t or double
+    void *target;                           // a bool, const char *, Texts, uint64_t or double of o
     double min, max;                        // of a number
-    int commands;                           // it makes sense with; without GENERATE it is a command
-    const char *help;                       // NULL: it shares a line with the next flag
-} Flag;
-
-/* All flags. The help is printed from this list, and what clashes is seen from it. */
-static const Flag flags[] = {
+    int commands;
+    const char *help;
+} flags[] = {
     { "prompt", HEADING, NULL, 0, 0, 0, NULL },
     { "-p, --prompt TEXT", TEXTS, &o.prompts, 0, 0, PROMPTED,
       "a prompt; repeated, the next turns of the conversation. Without it standard input" },
@@ -1780,12 +1687,12 @@ static const Flag flags[] = {
       "a line per new token: the token, its probability, P(<|im_end|>), P(<|endoftext|>)" },
     { "    --top N", WHOLE, &o.top, 1, 1000, GENERATE,
       "with --watch: under each row the N most likely tokens" },
-    { "    --pace MS", WHOLE, &o.pace, 0, 3600e3, GENERATE,
+    { "    --pace MS", WHOLE, &o.pace, 0, 3600e3, GENERATE | COMPARE,
       "wait so long after each token, for an audience" },
     { "    --score", SWITCH, &o.score, 0, 0, SCORE,
       "generate nothing: that table for the framed prompt itself, and its perplexity" },
     { "    --answer TEXT", TEXTS, &o.answers, 0, 0, ANSWER,
-      "generate nothing: the table for TEXT as the model's answer to the prompt (repeatable)" },
+      "generate nothing: the table for TEXT as the model's answer, and its perplexity (repeatable)" },
     { "sampling (defaults: the checkpoint's own generation_config)", HEADING, NULL, 0, 0, 0, NULL },
     { "    --temp T", REAL, &o.temperature, 0, 1e6, ANY, NULL },
     { "    --top-k K", WHOLE, &o.top_k, 0, INT32_MAX, ANY, NULL },
@@ -1808,22 +1715,20 @@ static const Flag flags[] = {
     { "-v, --verbose", SWITCH, &o.verbose, 0, 0, ANY, "the speed line on a terminal, too" },
     { "-h, --help", SWITCH, &o.help, 0, 0, ANY, "" },
 };
-enum { N_FLAGS = sizeof flags / sizeof *flags };
+enum { N_FLAGS = sizeof flags / sizeof *flags, HELP_COLUMN = 26 };
 
-/* The help texts stand in a column of their own and are wrapped to the terminal. */
+/* The help texts are wrapped to the terminal. */
 static void print_help(void) {
-    enum { COLUMN = 26 };
-    int width = isatty(1) ? max_int(terminal_width(), COLUMN + 20) : 100, used = 0;
+    int width = isatty(1) ? max_int(terminal_width(), HELP_COLUMN + 20) : 100, used = 0;
     puts("usage: ./qwen MODEL.bin [options]\n");
-    for (int i = 0; i < N_FLAGS; i++) {
-        const Flag *flag = &flags[i];
+    for (const struct Flag *flag = flags; flag < flags + N_FLAGS; flag++) {
         if (flag->kind == HEADING) { puts(flag->usage); continue; }
         used += printf("  %s", flag->usage + (used > 0 ? 4 : 0));
         if (!flag->help) continue;
         for (const char *word = flag->help; *word; word += strspn(word, " ")) {
             int length = (int)strcspn(word, " ");
-            if (used < COLUMN) used += printf("%*s", COLUMN - 1 - used, "");
-            else if (used + 1 + length > width) used = printf("\n%*s", COLUMN - 1, "") - 1;
+            if (used < HELP_COLUMN) used += printf("%*s", HELP_COLUMN - 1 - used, "");
+            else if (used + 1 + length > width) used = printf("\n%*s", HELP_COLUMN - 1, "") - 1;
             used += printf(" %.*s", length, word);
             word += length;
         }
@@ -1833,12 +1738,16 @@ static void print_help(void) {
     flush_output();
 }
 
-static void set_flag(const Flag *flag, const char *given, char *value) {
-    char *end = NULL;
+static void set_flag(const struct Flag *flag, const char *given, char *value) {
+    char *end = value;
     errno = 0;
     if (flag->kind == SWITCH) *(bool *)flag->target = true;
     if (flag->kind == TEXT) *(const char **)flag->target = value;
-    if (flag->kind == TEXTS) push_text(flag->target, (Text){ value, strlen(value), 0 });
+    if (flag->kind == TEXTS) {
+        Texts *texts = flag->target;
+        texts->text = grow(texts->text, &texts->capacity, texts->n + 1, sizeof *texts->text);
+        texts->text[texts->n++] = (Text){ value, strlen(value), 0 };
+    }
     if (flag->kind == WHOLE) {
         unsigned long long whole = strtoull(value, &end, 10);
         if (*value < '0' || *value > '9' || *end || errno || whole < flag->min || whole > flag->max)
@@ -1854,114 +1763,107 @@ static void set_flag(const Flag *flag, const char *given, char *value) {
 }
 
 /* Whether a flag is spelt so: a word of its usage. */
-static bool is_spelling(const Flag *flag, const char *given) {
+static bool is_spelling(const struct Flag *flag, const char *given) {
     const char *at = flag->kind == HEADING ? NULL : strstr(flag->usage, given);
     return at && given[0] == '-' && (at == flag->usage || at[-1] == ' ')
-        && strchr(", ", at[strlen(given)]);                 // strchr finds the terminating NUL, too
+        && strchr(", ", at[strlen(given)]);                 // the end of the usage counts, too
 }
 
-/* Fills in `o` and returns the command. Dies if the flags make no sense together. */
-static int parse_options(int argc, char **argv) {
+/* Fills in o and command. Dies if the flags make no sense together. */
+static void parse_options(int argc, char **argv) {
     const char *given[N_FLAGS] = { NULL };                  // as they were spelt
-    int command = GENERATE, commanding = 0;
+    int commanding = 0;
     for (int i = 1; i < argc; i++) {
         int k = 0;
         while (k < N_FLAGS && !is_spelling(&flags[k], argv[i])) k++;
-        if (k < N_FLAGS) {
-            if (flags[k].kind != SWITCH && i + 1 == argc) die(2, "a value is missing: %s: see --help", argv[i]);
-            given[k] = argv[i];
-            set_flag(&flags[k], argv[i], flags[k].kind == SWITCH ? NULL : argv[i + 1]);
-            i += flags[k].kind != SWITCH;
-            if (!(flags[k].commands & GENERATE)) { command = flags[k].commands; commanding = k; }
-        } else if (argv[i][0] == '-') die(2, "no such flag: %s: see --help", argv[i]);
-        else if (o.model) die(2, "more than one model file: %s and %s: a prompt goes after -p", o.model, argv[i]);
-        else o.model = argv[i];
+        if (k == N_FLAGS) {
+            if (argv[i][0] == '-') die(2, "no such flag: %s: see --help", argv[i]);
+            if (o.model) die(2, "more than one model file: %s and %s: a prompt goes after -p",
+                             o.model, argv[i]);
+            o.model = argv[i];
+            continue;
+        }
+        bool takes_value = flags[k].kind != SWITCH;
+        if (takes_value && i + 1 == argc) die(2, "a value is missing: %s: see --help", argv[i]);
+        given[k] = argv[i];
+        i += takes_value;
+        set_flag(&flags[k], given[k], argv[i]);
+        if (!(flags[k].commands & GENERATE)) { command = flags[k].commands; commanding = k; }
     }
+    if (o.help) return;
     for (int k = 0; k < N_FLAGS; k++)
         if (given[k] && !(flags[k].commands & command))
             die(2, "these make no sense together: %s and %s: leave one out", given[k], given[commanding]);
-    return command;
-}
-
-/* What the list of flags does not say. */
-static void check_options(int command) {
-    bool base = o.mode && strcmp(o.mode, "base") == 0;
-    if (!o.model) die(2, "no model: MODEL.bin: make one with export.py, and see --help");
-    if (o.mode && !base && strcmp(o.mode, "chat") != 0) die(2, "neither base nor chat: -m %s", o.mode);
-    for (size_t i = 0; i < o.stops.n; i++)
-        if (o.stops.text[i].n == 0) die(2, "an empty text is everywhere: --stop: give the text to stop at");
-    if (o.ids && !o.ids[strspn(o.ids, " \t\r\n")]) die(2, "no ids: --ids: give at least one");
-    const struct { bool both; const char *flags; } clashes[] = {
-        { o.ids && o.prompts.n > 0, "--ids and -p" },
-        { o.ids && o.system, "--ids and -s" },
-        { o.system && base, "-s and -m base" },
-        { o.no_think && base, "--no-think and -m base" },
-        { o.top > 0 && !o.watch, "--top without --watch" },
-        { command != GENERATE && o.prompts.n > 1, "this command and a second -p" },
+    bool base = o.mode && strcmp(o.mode, "base") == 0, empty = false;
+    for (size_t i = 0; i < o.stops.n; i++) empty |= o.stops.text[i].n == 0;
+    const struct { bool wrong; const char *what; } mistakes[] = {
+        { !o.model, "no model: MODEL.bin: make one with export.py" },
+        { o.mode && !base && strcmp(o.mode, "chat") != 0, "neither base nor chat: -m" },
+        { empty, "an empty text is everywhere: --stop: give the text to stop at" },
+        { o.ids && !o.ids[strspn(o.ids, " \t\r\n")], "no ids: --ids: give at least one" },
+        { o.ids && (o.prompts.n > 0 || o.system), "--ids is the whole prompt: leave out -p and -s" },
+        { o.system && base, "a base model has no system message: -s: add -m chat" },
+        { o.top > 0 && !o.watch, "no table to add to: --top: add --watch" },
+        { command != GENERATE && o.prompts.n > 1, "one prompt is enough here: leave out the second -p" },
     };
-    for (size_t i = 0; i < sizeof clashes / sizeof *clashes; i++)
-        if (clashes[i].both) die(2, "this makes no sense: %s: see --help", clashes[i].flags);
+    for (size_t i = 0; i < sizeof mistakes / sizeof *mistakes; i++)
+        if (mistakes[i].wrong) die(2, "%s: see --help", mistakes[i].what);
 }
 
-/* ---- Main -------------------------------------------------------------------------------- */
+/* ---- Main ---------------------------------------------------------------------------------- */
 
 /* More than the machine's memory works, through the disk, but slowly. Warns; does not fail. */
 static void warn_memory(const Run *r) {
-    const Model *m = r->model;
-    double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-    double cache = 2.0 * sizeof(float) * m->n_layers * (double)r->context * m->kv_dim;
-    if ((double)m->file.size > memory)
-        note("the model is %.1f GB, this machine's memory %.1f GB: %s: the disk will be slow",
-            (double)m->file.size * 1e-9, memory * 1e-9, m->file.path);
+    const Header *h = &r->model->header;
+    double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) * 1e-9;
+    double model = (double)r->model->file.size * 1e-9;
+    double cache = 2e-9 * sizeof(float) * h->n_layers * (double)r->context * r->model->kv_dim;
+    if (model > memory)
+        note("the model is %.1f GB, this machine's memory %.1f GB: it will be slow", model, memory);
     if (o.context != UNSET && cache > memory)
-        note("a full cache takes %.1f GB, this machine's memory is %.1f GB: -c %d: choose less",
-            cache * 1e-9, memory * 1e-9, r->context);
-    if (r->context > (int)m->header->max_positions)
-        note("the model was made for %u positions: -c %d", m->header->max_positions, r->context);
+        note("a full cache is %.1f GB, this machine's memory %.1f GB: -c: choose less", cache, memory);
+    if (r->context > h->max_positions)
+        note("-c %d is more than the model's %d positions", r->context, h->max_positions);
 }
 
-static Session new_session(const Model *m, Pool *pool, Output *out, int command) {
-    const Header *h = m->header;
+static Session new_session(const Model *m, Pool *pool) {
+    const Header *h = &m->header;
     bool chat = o.mode ? strcmp(o.mode, "chat") == 0 : command == COMPARE || h->kind == 1;
-    if (chat && !h->chatml) die(1, "its chat template is not ChatML: %s: use -m base", m->file.path);
-    if (o.system && !chat) die(2, "a base model's prompt has no system message: -s: add -m chat");
+    if (chat && !h->chatml) die(1, "its template is not ChatML: %s: use -m base", m->file.path);
+    if (o.system && !chat) die(2, "a base model has no system message: -s: add -m chat");
     if (o.no_think && !(chat && h->cuts_reasoning))
         die(2, "not a chat with a reasoning model: --no-think: leave it out");
-    int context = (int)(o.context == UNSET ? h->max_positions : o.context);
-    uint64_t limit = o.max_tokens != UNSET ? o.max_tokens : h->max_new_tokens ? h->max_new_tokens : 512;
     bool sampling = !isnan(o.temperature) || o.top_k != UNSET || !isnan(o.top_p) || !isnan(o.min_p)
         || (h->do_sample && command != COMPARE);
+    int context = o.context == UNSET ? h->max_positions : (int)o.context;
+    int checkpoint_limit = h->max_new_tokens > 0 ? h->max_new_tokens : 512;
     Session s = {
-        .model = m, .chat = chat, .ignore_stop = o.ignore_stop || command == COMPARE,
-        .no_think = o.no_think, .system = o.system, .max_tokens = (int)limit,
-        .run = new_run(m, pool, context, o.plain), .output = out,
-        .thoughts = allocate(min_int((int)limit, context) + 1, sizeof(Thought)),
-        .probabilities = allocate(m->vocab_size, sizeof(float)),
+        .model = m, .chat = chat, .no_think = o.no_think,
+        .ignore_stop = o.ignore_stop || command == COMPARE,
+        .system = o.system ? o.system : h->system,
+        .system_size = o.system ? strlen(o.system) : (size_t)h->system_size,
+        .max_tokens = o.max_tokens == UNSET ? checkpoint_limit : (int)o.max_tokens,
+        .run = new_run(m, pool, context, o.plain),
         .sampler = {
             .temperature = isnan(o.temperature) ? h->temperature : (float)o.temperature,
-            .top_k = (int)(o.top_k == UNSET ? h->top_k : o.top_k),
+            .top_k = o.top_k == UNSET ? h->top_k : (int)o.top_k,
             .top_p = isnan(o.top_p) ? h->top_p : (float)o.top_p,
             .min_p = isnan(o.min_p) ? h->min_p : (float)o.min_p,
-            .penalty = !isnan(o.penalty) ? (float)o.penalty : command == COMPARE ? 1 : h->repetition_penalty,
+            .penalty = !isnan(o.penalty) ? (float)o.penalty
+                     : command == COMPARE ? 1 : h->repetition_penalty,
             .random = o.seed,
-            .logits = allocate(m->vocab_size, sizeof(float)),
-            .candidates = allocate(m->vocab_size, sizeof(Candidate)),
-            .probabilities = allocate(m->vocab_size, sizeof(float)),
+            .logits = reserve(h->vocab_size, sizeof(float)),
+            .candidates = reserve(h->vocab_size, sizeof(Candidate)),
+            .probabilities = reserve(h->vocab_size, sizeof(float)),
         },
+        .probabilities = reserve(h->vocab_size, sizeof(float)),
+        .output = reserve(1, sizeof(Output)),
     };
+    s.thoughts = reserve(min_int(s.max_tokens, context) + 1, sizeof *s.thoughts);
     s.sampler.greedy = !sampling || o.greedy || s.sampler.temperature == 0;
+    *s.output = (Output){ .model = m, .shows_text = command == GENERATE && !o.watch };
     warn_memory(&s.run);
     return s;
-}
-
-/* Does with the prompt in the history what the command line asks for. */
-static Reason run_command(Session *s, int command) {
-    switch (command) {
-    case SCORE: score(s, 0); return GOES_ON;
-    case ANSWER: score_answers(s, &o.answers); return GOES_ON;
-    case COMPARE: run_comparison(s); return GOES_ON;
-    default: return run_turn(s).reason;
-    }
 }
 
 static void forget(Session *s) {
@@ -1969,13 +1871,36 @@ static void forget(Session *s) {
     s->run.position = 0;
 }
 
-/* Reads a line from a terminal. Ctrl-C is made an end of the line meanwhile, so that it is seen
- * what came before it: a line that it ends is dropped, an empty one ends the program. Returns false
- * at the end of the input. */
+/* Puts a prompt to a session. In a conversation that has no room left, a new one begins. */
+static void ask(Session *s, const Text *text, bool conversation) {
+    enum { ROOM = 32 };                     // tokens that an answer may want
+    bool first = command != GENERATE || s->history.n == 0;
+    if (command != GENERATE) forget(s);
+    add_prompt(s, text->data, text->n);
+    int room = s->run.context - (int)s->history.n;
+    if (conversation && s->chat && !first && room < min_int(ROOM, s->max_tokens)) {
+        note("the context of %d positions is full: a new conversation begins", s->run.context);
+        forget(s);
+        add_prompt(s, text->data, text->n);
+        room = s->run.context - (int)s->history.n;
+    }
+    if (conversation && room < 0) {
+        note("%zu tokens do not fit into a context of %d: ask for less, or raise -c",
+             s->history.n, s->run.context);
+        forget(s);
+    } else if (command == COMPARE) show_cases(s);
+    else if (command == SCORE) score(s, 0);
+    else if (command == ANSWER) score_answers(s);
+    else run_turn(s);
+}
+
+/* Reads a line from a terminal; false at the end of the input. Meanwhile Ctrl-C is an end of line
+ * like Enter, so that what was typed before it is seen: it clears a line, or ends the program. */
 static bool read_line(Text *line) {
     enum { CTRL_C = 3, LONGEST = 4096 };
     char bytes[LONGEST], last = 0;
     line->n = 0;
+    waiting = 1;
     if (tcgetattr(0, &terminal) == 0) {
         struct termios typing = terminal;
         typing.c_cc[VINTR] = _POSIX_VDISABLE;
@@ -1983,66 +1908,30 @@ static bool read_line(Text *line) {
         terminal_changed = 1;
         tcsetattr(0, TCSANOW, &typing);
     }
-    waiting = 1;
-    for (ssize_t n = 1; n > 0 && last != '\n'; ) {
-        n = read(0, bytes, sizeof bytes);
-        if (n <= 0) break;
+    for (ssize_t n; last != '\n' && (n = read(0, bytes, sizeof bytes)) > 0; ) {
         push_bytes(line, bytes, (size_t)n);
         last = bytes[n - 1];
-        if (last == CTRL_C && line->n == 1) { fputc('\n', stderr); restore_terminal(); exit(130); }
-        if (last == CTRL_C) { fputs("\n> ", stderr); line->n = 0; }
-        if (line->n == LONGEST) note("a terminal cuts a line at 4,095 bytes: use a pipe or -p");
+        if (line->n == LONGEST) note("the terminal cut this line: use a pipe or -p");
+        if (last != CTRL_C) continue;
+        fputs(line->n > 1 ? "\n> " : "\n", stderr);
+        if (line->n == 1) { restore_terminal(); exit(130); }
+        line->n = 0;
     }
-    waiting = 0;
     restore_terminal();
+    waiting = 0;
     if (last == '\n') line->n--;
     return line->n > 0 || last == '\n';
 }
 
-enum { ROOM = 32 };                         // tokens that an answer wants at least
-
-/* Puts a prompt to each session. In a conversation that has no room left, a new one begins. */
-static void ask(Session *sessions, int n, int command, const char *text, size_t size, bool conversation) {
-    for (int i = 0; i < n && !interrupted; i++) {
-        Session *s = &sessions[i];
-        if (command != GENERATE) forget(s);
-        bool later = s->chat && s->history.n > 0;
-        add_prompt(s, text, size);
-        int room = s->run.context - (int)s->history.n;
-        if (conversation && later && room < min_int(ROOM, s->max_tokens)) {
-            note("the context of %d positions is full, a new conversation begins: -c sets a longer one", s->run.context);
-            forget(s);
-            add_prompt(s, text, size);
-            room = s->run.context - (int)s->history.n;
-        }
-        if (conversation && room < 0) {
-            note("the text is %zu tokens, the context has room for %d: ask for less, or raise -c", s->history.n, s->run.context);
-            forget(s);
-        } else run_command(s, command);
-    }
-}
-
-/* At a terminal: in chat mode a conversation, else each line is a fresh prompt. */
-static void converse(Session *sessions, int n, int command) {
-    Text line = { 0 };
-    for (;;) {
-        interrupted = 0;
-        fputs("> ", stderr);
-        if (!read_line(&line)) break;
-        if (line.n > 0) ask(sessions, n, command, line.data, line.n, true);
-    }
-    fputc('\n', stderr);
-    free(line.data);
-}
-
-/* Standard input as one prompt. A byte-order mark and one final newline are not the prompt's. */
+/* Standard input as one prompt, without a byte-order mark and one final newline. */
 static Text read_prompt(void) {
     waiting = 1;
     Text text = read_input();
     waiting = 0;
     if (text.n > 0 && text.data[text.n - 1] == '\n') text.n--;
     if (text.n > 0 && text.data[text.n - 1] == '\r') text.n--;
-    if (text.n >= 3 && memcmp(text.data, "\xEF\xBB\xBF", 3) == 0) memmove(text.data, text.data + 3, text.n -= 3);
+    if (text.n >= 3 && memcmp(text.data, "\xEF\xBB\xBF", 3) == 0)
+        memmove(text.data, text.data + 3, text.n -= 3);
     return text;
 }
 
@@ -2060,9 +1949,8 @@ int main(int argc, char **argv) {
     // A file opened below must not get the number of a standard stream that is closed.
     for (int i = 0; i < 3; i++) if (fcntl(i, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) return 1;
     signal(SIGPIPE, SIG_IGN);               // a closed pipe is an error like others: flush_output
-    int command = parse_options(argc, argv);
+    parse_options(argc, argv);
     if (o.help) { print_help(); return 0; }
-    check_options(command);
     struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
     sigemptyset(&action.sa_mask);
     const int signals[] = { SIGINT, SIGTERM, SIGHUP };
@@ -2072,40 +1960,42 @@ int main(int argc, char **argv) {
     if (o.threads == UNSET) o.threads = (uint64_t)available_processors();
 
     Model *models[2];                       // BASE.bin if there is one, then MODEL.bin
-    const File *inputs[2] = { NULL, NULL };
     int n = 0;
     if (o.compare) models[n++] = map_model(o.compare);
     models[n++] = map_model(o.model);
-    for (int i = 0; i < n; i++) inputs[i] = &models[i]->file;
-    if (o.logits) check_output_path("--logits", o.logits, inputs);
-    if (o.quantize) check_output_path("--quantize", o.quantize, inputs);
+    if (o.logits) check_output("--logits", o.logits, models, n);
+    if (o.quantize) check_output("--quantize", o.quantize, models, n);
     if (command == INFO) print_info(models[0]);
     if (command == QUANTIZE) quantize(models[0], o.quantize);
     if (command == INFO || command == QUANTIZE) return 0;
 
     Pool *pool = start_pool((int)o.threads);
     static Session sessions[2];
-    static Output outputs[2];
-    bool table = command != GENERATE || o.watch;
-    for (int i = 0; i < n; i++) {
-        outputs[i] = (Output){ .tokenizer = &models[i]->tokenizer, .text_shown = !table, .terminal = isatty(1),
-            .colour = obeys_escapes(1) && !getenv("NO_COLOR"), .watch = o.watch, .stops = &o.stops,
-            .top = (int)o.top, .pace = (int)o.pace };
-        sessions[i] = new_session(models[i], pool, &outputs[i], command);
-    }
+    for (int i = 0; i < n; i++) sessions[i] = new_session(models[i], pool);
     bool conversation = !o.ids && o.prompts.n == 0 && isatty(0);
-    if (!o.ids && o.prompts.n == 0 && !conversation) push_text(&o.prompts, read_prompt());
-    if (o.logits) outputs[0].logits = create_file(o.logits);
-    if (conversation) converse(sessions, n, command);
+    Text line = { 0 }, *prompts = o.prompts.text;
+    size_t n_prompts = o.prompts.n;
+    if (n_prompts == 0 && !o.ids && !conversation) {
+        line = read_prompt();
+        prompts = &line;
+        n_prompts = 1;
+    }
+    FILE *logits = o.logits ? create_file(o.logits) : NULL;
+    sessions[0].output->logits = logits;
     if (o.ids) {
-        read_ids(o.ids, "--ids", models[0]->header->vocab_size, &sessions[0].history);
-        run_command(&sessions[0], command);
+        read_ids(o.ids, "--ids", models[0]->header.vocab_size, &sessions[0].history);
+        if (command == SCORE) score(&sessions[0], 0);
+        else run_turn(&sessions[0]);
     }
-    for (size_t i = 0; i < o.prompts.n; i++) {
-        interrupted = 0;                    // a Ctrl-C ended the turn before
-        ask(sessions, n, command, o.prompts.text[i].data, o.prompts.text[i].n, false);
+    for (size_t i = 0; conversation || i < n_prompts; i++) {
+        interrupted = 0;                    // a Ctrl-C has ended the turn before
+        if (conversation) fputs("> ", stderr);
+        if (conversation && !read_line(&line)) { fputc('\n', stderr); break; }
+        if (conversation && line.n == 0) continue;
+        for (int k = 0; k < n && !interrupted; k++)
+            ask(&sessions[k], conversation ? &line : &prompts[i], conversation);
     }
-    if (interrupted) return 130;            // an unfinished --logits file goes
-    if (o.logits) finish_file(outputs[0].logits, o.logits);
+    if (interrupted && !conversation) return 130;           // an unfinished --logits file goes
+    if (logits) finish_file(logits, o.logits);
     return 0;
 }
