@@ -547,7 +547,7 @@ qvkD$d$hBbvgUfnIV&9Jyufo72FEED_!EB9kn6v;#z~G>Q|*u981tRe2ejk72+m$T`y@=vW`m~5$3;`?
 
 def unicode_tables() -> Tuple[List[int], List[int], List[int], List[int]]:
     """Returns block, chars, decompositions, compositions: see Tokenizer in tokenizer.c."""
-    old = unicodedata.ucd_3_2_0
+    old, flat = unicodedata.ucd_3_2_0, itertools.chain.from_iterable
     packed = zlib.decompress(base64.b85decode("".join(UNICODE.split())))
     numbers = iter([sum((byte & 127) << 7 * i for i, byte in enumerate(leb))
                     for leb in re.findall(rb"(?s)[\x80-\xff]*[\0-\x7f]", packed)])
@@ -558,39 +558,45 @@ def unicode_tables() -> Tuple[List[int], List[int], List[int], List[int]]:
     def add_up(changes: List[int]) -> Iterator[int]:
         return itertools.accumulate(-(d + 1 >> 1) if d % 2 else d >> 1 for d in changes)
 
-    def spread(lengths: List[int], values: Any) -> List[int]:
-        return [value for n, value in zip(lengths, values) for _ in range(n)]
+    def spread(lengths: List[int], values: Any) -> Iterator[int]:
+        return flat(map(itertools.repeat, values, lengths))
 
-    # Planes 4 to 13 are empty, 15 and 16 private: U+40000 stands for all that is not here.
-    used, n = [*range(0x40000), *range(0xE0000, 0xE1000)], next(numbers)
-    kinds = spread(take(n), take(n))    # 0: as in 3.2, otherwise one more than that
-    wide = spread(take(next(numbers)), itertools.cycle((0, 1)))
+    # A kind is combining class | letter, number 1, 2 << 8 | no column of its own << 10.
+    kind_of = {**{"L" + c: 1 << 8 for c in "ulmot"}, **{"N" + c: 2 << 8 for c in "dlo"},
+               "Mn": 1 << 10, "Me": 1 << 10, "Cf": 1 << 10}
+    used = [chr(c) for c in (*range(0x40000), *range(0xE0000, 0xE1000))]
     n = next(numbers)
-    pairs = {c: (a, b) for c, a, b in zip(add_up(take(n)), add_up(take(n)), add_up(take(n)))}
-    for i in range(11172):              # Hangul syllables: two or three jamo
-        lead, trail = i // 28, i % 28
-        pairs[0xAC00 + i] = ((0xAC00 + i - trail, 0x11A7 + trail) if trail else
-                             (0x1100 + lead // 21, 0x1161 + lead % 21))
-    chars = {0x40000: 1 << 11}
-    for c, kind, width in zip(used, kinds, wide):
-        category, parts = old.category(chr(c)), old.decomposition(chr(c))
-        kind = kind - 1 if kind else (old.combining(chr(c)) | (category in ("Mn", "Me", "Cf")) << 10
-                                      | {"L": 1, "N": 2}.get(category[0], 0) << 8)
+    kinds = [new - 1 if new else combining | kind_of.get(category, 0) for new, combining, category
+             in zip(spread(take(n), take(n)), map(old.combining, used), map(old.category, used))]
+    wide = spread(take(next(numbers)), itertools.cycle((0, 1)))
+    properties = [kind & 0x3FF | (kind & 255 > 0) << 10 | (0 if kind >> 10 else 1 + double) << 11
+                  for kind, double in zip(kinds, wide)]
+    table = [1 << 11] * 0x110000        # most of the other planes is empty, the rest private
+    table[:0x40000], table[0xE0000:0xE1000] = properties[:0x40000], properties[0x40000:]
+    table[0xAD] = 1 << 11               # a soft hyphen is shown
+    for c in (*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029,
+              0x202F, 0x205F, 0x3000):  # White_Space
+        table[c] |= 3 << 8
+    for c in (*range(0x1160, 0x1200), *range(0xD7B0, 0xD800)):      # vowels and finals of Hangul
+        table[c] = table[c] & 0x3FF | 1 << 10
+
+    n = next(numbers)
+    pairs = {c: (first, second) for c, first, second in zip(*(add_up(take(n)) for _ in range(3)))}
+    for c, parts in zip(used, map(old.decomposition, used)):
         if parts and parts[0] != "<":   # <...> is a compatibility decomposition, none of NFC's
-            pairs[c] = (*(int(part, 16) for part in parts.split()), 0)[:2]
-        space = chr(c).isspace() and not 0x1C <= c <= 0x1F      # Unicode's White_Space
-        jamo = 0x1160 <= c <= 0x11FF or 0xD7B0 <= c <= 0xD7FF   # Hangul vowels, final consonants
-        chars[c] = (kind & 0x3FF | 3 * space << 8 | bool(kind & 255 or jamo) << 10
-                    | (0 if jamo or kind >> 10 and c != 0xAD else 1 + width) << 11)
+            pairs[ord(c)] = (*(int(part, 16) for part in parts.split()), 0)[:2]
+    for i in range(11172):              # Hangul syllables: two or three jamo
+        lead, final = i // 28, i % 28
+        pairs[0xAC00 + i] = ((0xAC00 + i - final, 0x11A7 + final) if final else
+                             (0x1100 + lead // 21, 0x1161 + lead % 21))
     # NFC composes what 3.2 did, and of the newer pairs those without a mark as first or composed.
-    composed = sorted((a, b, c) for c, (a, b) in pairs.items() if b and (
-        old.normalize("NFC", chr(c)) == chr(c) and not (chars[a] | chars[c]) & 255))
-    for c in {*pairs} - {c for _, _, c in composed} | {b for _, b, _ in composed}:
-        chars[c] |= 1 << 10
+    composed = sorted((first, second, c) for c, (first, second) in pairs.items() if second and (
+        old.normalize("NFC", chr(c)) == chr(c) and not (table[first] | table[c]) & 255))
+    for c in {*pairs} - {c for _, _, c in composed} | {second for _, second, _ in composed}:
+        table[c] |= 1 << 10
     blocks: Dict[Tuple[int, ...], int] = {}         # equal blocks are stored once
-    block = [blocks.setdefault(tuple(chars.get(c, 1 << 11) for c in range(start, start + 256)),
-                               len(blocks)) for start in range(0, 0x110000, 256)]
-    flat = itertools.chain.from_iterable
+    block = [blocks.setdefault(tuple(table[start:start + 256]), len(blocks))
+             for start in range(0, 0x110000, 256)]
     return block, [*flat(blocks)], [*flat((*pairs[c], c) for c in sorted(pairs))], [*flat(composed)]
 
 def tokenizer_section(tokenizer: Settings, vocab_size: int) -> Tuple[bytes, Dict[str, int]]:

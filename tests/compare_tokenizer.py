@@ -16,10 +16,13 @@ import re
 import subprocess
 import sys
 import time
-import unicodedata
 from typing import Callable, List, Set, Tuple
 
 import tokenizers
+try:
+    import unicodedata2 as unicodedata  # 16.0.0 is the version of export.py's tables
+except ImportError:
+    import unicodedata
 
 SEPARATOR = "<|endoftext|>"
 SPACES = [" ", "  ", "\t", "\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1f", "\x85", "\xa0", "\u1680", "\u2002", "\u2028", "\u2029", "\u202f",
@@ -37,7 +40,7 @@ RANGES = [(0x20, 0x7F), (0x80, 0x250), (0x300, 0x370), (0x370, 0x530), (0x590, 0
 
 def shared_code_points() -> Tuple[Set[int], List[int], List[int]]:
     """(code points that behave alike on both sides, those that only one side's Unicode assigns or that are classed
-    differently, those whose NFC differs). Our side is this Python's `unicodedata`, as it is export.py's; the
+    differently, those whose NFC differs). Our side is unicodedata2, or else this Python's; the
     library's is found from what its patterns and its normaliser do."""
     def matched(pattern: str) -> Set[int]:
         split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), "removed", invert=True)

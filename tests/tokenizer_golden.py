@@ -3,7 +3,7 @@
     python3 tests/tokenizer_golden.py QWEN/tokenizer.json
 
 The ids are those of the real tokenizer, and for a part of the texts of the small one of test_tokenizer.py.
-Needs `tokenizers`. Characters on which this Python and the library disagree (see compare_tokenizer.py) are left out.
+Needs `tokenizers` and unicodedata2 16.0.0. Characters on which the two disagree (see compare_tokenizer.py) are left out.
 """
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import json
 import os
 import random
 import sys
-import unicodedata
 from typing import Any, Dict, List
 
 import tokenizers
 
 sys.dont_write_bytecode = True
 import compare_tokenizer                                # noqa: E402
+from compare_tokenizer import unicodedata               # noqa: E402
 import test_tokenizer                                   # noqa: E402
 
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tokenizer_golden.json")
@@ -70,6 +70,7 @@ def main() -> int:
         return 2
     real = tokenizers.Tokenizer.from_file(sys.argv[1])
     small = tokenizers.Tokenizer.from_str(json.dumps(test_tokenizer.small_tokenizer()))
+    added = tokenizers.Tokenizer.from_str(json.dumps(test_tokenizer.with_added(test_tokenizer.small_tokenizer())))
     rng = random.Random(20240205)
     known, _, _ = compare_tokenizer.shared_code_points()
     assigned = {c for c in known if unicodedata.category(chr(c)) != "Cn"}
@@ -78,7 +79,13 @@ def main() -> int:
     data += ["".join(rng.choice("abcd") for _ in range(rng.randint(5, 60))).encode() for _ in range(50)]
     data += ["".join(rng.choice(test_tokenizer.WRONG_CUTS) for _ in range(5)).encode() for _ in range(100)]
     n_small = len(data) + N_SMALL
-    data += [compare_tokenizer.damage(rng, generate()) if i % 10 == 0 else generate().encode() for i in range(N_GENERATED)]
+    data += [generate() for _ in range(N_GENERATED)]
+    n_real = len(data)                  # what follows is for the small tokenizer with ADDED
+    parts = [text for text, _, _ in test_tokenizer.ADDED] + [
+        "<|im_end|>", "<|im_start|>", "a", "b", "c", "x", "y", "q", " ", "\n", "\u0301", "e", "\u0323", "<",
+        "S", "E", "G", ">", "1", "!", "e\u0301", "<SE", "xqx\u0301", "yqy\u0301", "\u82f9", "\u679c", "<|im", "_end|>"]
+    data += [b"a<SEG>b", b"Explain <tool_call>", b"<SEG>\xcc\x81", b"<tool_call>\xcc\x81", b"<|im_end|>\xcc\x81"]
+    data += ["".join(rng.choice(parts) for _ in range(rng.randint(1, 9))).encode() for _ in range(300)]
 
     lines: List[str] = []
     for i, text in enumerate(data):
@@ -87,13 +94,14 @@ def main() -> int:
             case: Dict[str, Any] = {"text": replaced} if replaced.encode() == text else {"hex": text.hex()}
             if plain:
                 case["plain"] = True
-            for name, library in (("real", real), ("small", small)):
+            for name, library in (("real", real), ("small", small), ("added", added)):
                 library.encode_special_tokens = plain
                 ids = library.encode(replaced, add_special_tokens=False).ids
                 library.encode_special_tokens = False
-                if name == "real" or i < n_small:
+                if (name == "real" and i < n_real) or (name == "small" and i < n_small) or (
+                        name == "added" and i >= n_real):
                     case[name] = " ".join(map(str, ids))
-            if not plain or "<|" in replaced:
+            if not plain or "<|" in replaced or i >= n_real:
                 lines.append(json.dumps(case, ensure_ascii=False, separators=(",", ":")))
     with open(OUT, "w", encoding="utf-8", newline="") as file:
         versions = {"tokenizers": tokenizers.__version__, "unicodedata": unicodedata.unidata_version}
