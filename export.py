@@ -12,15 +12,13 @@ import sys
 
 temporary = ""                          # the unfinished file
 complete = False                        # it is whole: too late to interrupt
-fancy = (sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+fancy = (os.isatty(2) and os.environ.get("TERM") != "dumb"
          and not os.environ.get("NO_COLOR"))    # standard error obeys escape sequences
 
 def show(text: str) -> None:
-    """Writes to standard error. The export counts even if nobody can read this. Where standard
-    error is closed Python sets sys.stderr to None, and descriptor 2 may be any file."""
+    """Writes to standard error. The export counts even if nobody can read this."""
     try:
-        if sys.stderr is not None:
-            os.write(2, text.encode("utf-8", "replace"))
+        os.write(2, text.encode("utf-8", "replace"))
     except OSError:
         pass
 
@@ -110,7 +108,7 @@ class Settings:
         if value is None:
             raise Refusal(f"{name} is missing", self.path, COMPLETE)
         if kind is float and type(value) is int:
-            value = float(max(-1 << 64, min(value, 1 << 64)))
+            value = float(value)
         if type(value) is not kind:
             self.refuse(name, f"it should be of type {kind.__name__}")
         if kind in (int, float) and not low <= value <= high:
@@ -873,7 +871,12 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
         name.encode("utf-8", "replace")[:63].decode("utf-8", "ignore").encode(), system)
 
     temporary = os.path.join(os.path.dirname(out_path), f"export-{os.urandom(6).hex()}.tmp")
-    with open(temporary, "xb") as out:
+    try:
+        out = open(temporary, "xb")
+    except OSError:
+        temporary = ""                  # it is somebody else's, or was never made
+        raise
+    with out:
         out.write(header + section + padding)
         write_behind(out, convert_tensors(tensors), file_size - weights_offset)
     complete = True

@@ -161,6 +161,10 @@ CASES: Dict[str, str] = {
                   "{% if sys | length == 0 %}{{ '<|im_start|>system\\nYou are R.<|im_end|>\\n' }}"
                   "{% endif %}" + BODY,
     "block set": "{% set s %}You are B.{% endset %}<|im_start|>system\n{{ s }}<|im_end|>\n" + BODY,
+    "unknown else": "{% if messages | selectattr('role', 'equalto', 'system') | list %}{% else %}"
+                    "{{ '<|im_start|>system\\nYou are E.<|im_end|>\\n' }}{% endif %}" + BODY,
+    "unknown and": "{% if text | reverse and true %}"
+                   "{{ '<|im_start|>system\\nYou are E.<|im_end|>\\n' }}{% endif %}" + BODY,
     "date": "{{ '<|im_start|>system\\nToday ' + strftime_now('%Y') + '<|im_end|>\\n' }}" + BODY,
     "broken": "{% if %}<|im_start|><|im_end|>",
     "unfinished": "<|im_start|><|im_end|>{{ 'a",
