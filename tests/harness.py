@@ -19,7 +19,8 @@ import termios
 import traceback
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-PATIENCE = 300              # seconds, until a program counts as hung; no test depends on the clock
+# seconds, until a program counts as hung; else no test depends on the clock
+PATIENCE = float(os.environ.get("PATIENCE", "300"))
 QWEN = ""                   # the program that is tested
 SCRATCH = ""                # a directory of this run's own
 STARTED: List["subprocess.Popen[bytes]"] = []      # killed at the end if a failed test left them

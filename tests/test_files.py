@@ -401,7 +401,7 @@ def test_names_of_files_and_flags() -> None:
             [good, "-p", raw, "--score"], [good, "-p", EVIL, "-n", "3", "--compare", path]):
         check_harmless(*args)
     check_harmless(good, "-p", "j", "-m", "base", "--stop", "\n")
-    shown = check_harmless(good, "-m", "苹果")
+    shown = check_harmless("苹果", "-p", "hi")
     assert "苹果" in shown, f"what is harmless is shown: {shown!r}"
 
 
