@@ -873,9 +873,9 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
     temporary = os.path.join(os.path.dirname(out_path), f"export-{os.urandom(6).hex()}.tmp")
     try:
         out = open(temporary, "xb")
-    except OSError:
+    except OSError as error:
         temporary = ""                  # it is somebody else's, or was never made
-        raise
+        raise OSError(error.errno, error.strerror, out_path) from None
     with out:
         out.write(header + section + padding)
         write_behind(out, convert_tensors(tensors), file_size - weights_offset)

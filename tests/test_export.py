@@ -9,6 +9,7 @@ only. The .bin is read here by a reader of its own, written from the description
 
 from __future__ import annotations
 
+import atexit
 import copy
 import functools
 import hashlib
@@ -39,7 +40,8 @@ unicode_tables = export.unicode_tables
 export.unicode_tables = functools.lru_cache(None)(
     unicode_tables
 )  # half a second that each export would take
-SCRATCH = ""  # a directory of this run's own
+SCRATCH = ""  # a directory of this test's own
+CACHE = ""  # and of this run's
 SAID: List[str] = []  # what the last export in this process showed
 UNICODE_CHECKSUM = "06ce608d54c7fa038d7098a8336500f7611dd245e5cf013227d5a793f5d190f4"
 
@@ -175,10 +177,19 @@ def equal(got: Any, wanted: Any) -> None:
         raise AssertionError(f"got {str(got)[:200]!r} instead of {str(wanted)[:200]!r}")
 
 
+@functools.lru_cache(None)
+def made(options: Tuple[Tuple[str, Any], ...]) -> str:
+    """A checkpoint of this kind, which is made once and copied by each test that wants one."""
+    path = os.path.join(tempfile.mkdtemp(dir=CACHE), "checkpoint")
+    make_checkpoint(path, **dict(options))
+    return path
+
+
 def fresh(name: str = "checkpoint", **options: Any) -> str:
     """A new checkpoint directory, by default with dimensions that differ from one another."""
     path = os.path.join(tempfile.mkdtemp(dir=SCRATCH), name)
-    make_checkpoint(path, **{**dict(dim=24, heads=6, kv_heads=2, hidden=40, layers=2), **options})
+    options = {**dict(dim=24, heads=6, kv_heads=2, hidden=40, layers=2), **options}
+    shutil.copytree(made(tuple(sorted(options.items()))), path)
     return path
 
 
@@ -1962,7 +1973,9 @@ def test_fuzz(rounds: int = 1000, seed: int = 5) -> None:
 
 
 def main() -> int:
-    global SCRATCH
+    global SCRATCH, CACHE
+    CACHE = tempfile.mkdtemp(prefix="test_export.")
+    atexit.register(shutil.rmtree, CACHE)
     tests = {name[5:]: test for name, test in globals().items() if name.startswith("test_")}
     names = sys.argv[1:] or list(tests)
     failed = False
