@@ -2,6 +2,7 @@
 # make demo    the lesson, on the two small models under tiny/
 # make test    all tests (./test_all.sh)
 # make bench   how fast, against what this machine can do   (SHAPE=0.5b or 1.8b)
+# make museum  models that do not stop, each for another reason, to be found out   (SEED=7)
 # make page    build/lesson.html: the lesson as one offline page (clang, lld, wasi-libc)
 # make windows build/qwen.exe and build/tokenizer.exe (mingw-w64)
 # make fuzz    fuzz the program with files and texts, a minute each (clang)
@@ -76,6 +77,9 @@ test:
 bench: all
 	@python3 tests/bench.py --shape $(SHAPE)
 
+museum: qwen
+	@python3 tests/museum.py ./qwen build/museum $(SEED)
+
 fuzz:
 	@tests/fuzz.sh
 
@@ -83,4 +87,4 @@ clean:
 	rm -rf build
 	rm -f qwen tokenizer qwen-debug tokenizer-debug tiny-base.bin tiny-chat.bin
 
-.PHONY: all debug demo test bench fuzz page windows clean
+.PHONY: all debug demo test bench museum fuzz page windows clean
