@@ -1,6 +1,7 @@
 #!/bin/sh
-# Fuzzes the program with model files and with texts, for so many seconds each, under AddressSanitizer and
-# UndefinedBehaviorSanitizer. What is found is left in build/fuzz, with the name crash-..., and fails.
+# Fuzzes the program with model files and with texts, for so many seconds each, under
+# AddressSanitizer and UndefinedBehaviorSanitizer. What is found is left in build/fuzz, with the
+# name crash-..., and fails.
 #
 #     tests/fuzz.sh [SECONDS]         (60; `make fuzz`)
 #
@@ -8,27 +9,35 @@
 set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
-flags="-std=c11 -g -O1 -fsanitize=fuzzer,address,undefined,float-cast-overflow -fno-sanitize-recover=all"
+sanitizers="-fsanitize=fuzzer,address,undefined,float-cast-overflow -fno-sanitize-recover=all"
 dir=build/fuzz
 mkdir -p $dir/models $dir/texts
 
 # shellcheck disable=SC2086             # the flags are several words
-clang $flags tests/fuzz_model.c -o $dir/fuzz_model -lm -pthread
+clang -std=c11 -g -O1 $sanitizers tests/fuzz_model.c -o $dir/fuzz_model -lm -pthread
 # shellcheck disable=SC2086
-clang $flags tests/fuzz_text.c -o $dir/fuzz_text
+clang -std=c11 -g -O1 $sanitizers tests/fuzz_text.c -o $dir/fuzz_text
 
-python3 tests/make_checkpoint.py $dir/chat --dim 8 --layers 1 --heads 2 --kv-heads 1 --hidden 8 --untied --context 512
-python3 tests/make_checkpoint.py $dir/base --dim 16 --layers 2 --heads 3 --kv-heads 3 --head-dim 8 --hidden 24 --kind base
-python3 export.py $dir/chat $dir/models/chat.bin
-python3 export.py $dir/base $dir/models/base.bin
 cc -std=c11 -O1 qwen.c -o $dir/qwen -lm -pthread
+# seed NAME FLAGS: a small model to begin with
+seed() {
+    name=$1
+    shift
+    python3 tests/make_checkpoint.py "$dir/$name" "$@"
+    python3 export.py "$dir/$name" "$dir/models/$name.bin"
+}
+seed chat --dim 8 --layers 1 --heads 2 --kv-heads 1 --hidden 8 --untied --context 512
+seed base --dim 16 --layers 2 --heads 3 --kv-heads 3 --head-dim 8 --hidden 24 --kind base
+seed qwen3 --dim 8 --layers 1 --heads 2 --kv-heads 1 --head-dim 6 --hidden 8 --architecture qwen3
 $dir/qwen $dir/models/chat.bin --quantize $dir/models/int8.bin
 
 export ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=16
+# run FUZZER FLAGS
 run() {
     fuzzer=$1
     shift
-    "$dir/$fuzzer" -max_total_time="$seconds" -timeout=60 -artifact_prefix=$dir/ -print_final_stats=1 "$@" 2>&1 | tee $dir/log |
+    "$dir/$fuzzer" -max_total_time="$seconds" -timeout=60 -artifact_prefix=$dir/ \
+        -print_final_stats=1 "$@" 2>&1 | tee $dir/log |
         grep -aE '^(Done|stat::number|SUMMARY|artifact_prefix)|ERROR|runtime error' || true
     grep -aq '^Done' $dir/log || exit 1
 }
