@@ -1,5 +1,5 @@
 # make         build ./qwen and ./tokenizer
-# make demo    the lesson, on the two small models under tiny/
+# make demo    the lesson, on the two small models under tiny/   (LANG=zh: in Chinese)
 # make test    all tests (./test_all.sh)
 # make bench   how fast, against what this machine can do   (SHAPE=0.5b or 1.8b)
 # make museum  models that do not stop, each for another reason, to be found out   (SEED=7)
@@ -16,7 +16,7 @@ take = $(shell echo | $(CC) $(1) -x c -E - >/dev/null 2>&1 && echo " $(1)")
 ifeq ($(OS),Windows_NT)
 # Not native: gcc aligns the stack of Windows to 16 bytes, which is too few for AVX.
 NATIVE := $(call take,-march=x86-64-v2)
-PORT = -isystem ports/windows -include ports/windows/posix.h ports/windows/posix.c -static
+PORT = -Iports/windows -include ports/windows/posix.h ports/windows/posix.c -static
 else
 NATIVE := $(call take,-march=native)
 endif
@@ -47,7 +47,7 @@ WASM = clang --target=wasm32-wasi
 build/qwen.wasm: qwen.c tokenizer.c ports/web/posix/*.h ports/web/posix/sys/*.h
 	@mkdir -p build
 	$(WASM) -std=c11 -O3 -msimd128 -ffp-contract=fast -Wall -Wextra -Wpedantic \
-		-isystem ports/web/posix -include ports/web/posix/posix.h \
+		-Iports/web/posix -include ports/web/posix/posix.h \
 		-Wl,--strip-all,-z,stack-size=1048576 qwen.c -o $@ -lm
 
 build/%.bin: tiny-%.bin qwen

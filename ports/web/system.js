@@ -97,13 +97,11 @@ function runProgram(module, files, args, write) {
       return OK;
     },
     fd_close: () => OK,
-    fd_seek: () => NOT_THERE,
     path_filestat_get: () => NO_ENTRY,
-    path_rename: () => NOT_THERE,
-    poll_oneoff: () => NOT_THERE,
     proc_exit(status) { throw { status }; },
   };
 
+  for (const { name } of WebAssembly.Module.imports(module)) calls[name] ??= () => NOT_THERE;
   const { exports } = new WebAssembly.Instance(module, { wasi_snapshot_preview1: calls });
   memory = exports.memory;
   try {

@@ -46,16 +46,10 @@ static int describe(HANDLE handle, struct posix_stat *status) {
     return 0;
 }
 
-/* Opens what exists, a directory too, and leaves others free to read, write and remove it. */
+/* Others may read, write and remove the file meanwhile, as under POSIX. Opens directories, too. */
 static HANDLE open_handle(const char *path, DWORD access, DWORD how) {
     return CreateFileW(wide(path), access, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
                        NULL, how, FILE_FLAG_BACKUP_SEMANTICS, NULL);
-}
-
-static int open_descriptor(const char *path, DWORD access, DWORD how) {
-    HANDLE handle = open_handle(path, access, how);
-    if (handle == INVALID_HANDLE_VALUE) return succeeds(FALSE);
-    return _open_osfhandle((intptr_t)handle, O_BINARY);
 }
 
 int posix_stat(const char *path, struct posix_stat *status) {
@@ -68,9 +62,12 @@ int posix_stat(const char *path, struct posix_stat *status) {
 
 int posix_fstat(int file, struct posix_stat *status) { return describe(handle_of(file), status); }
 
-int posix_open(const char *path, int flags) {
-    (void)flags;                            // qwen.c opens for reading only
-    return open_descriptor(path, GENERIC_READ, OPEN_EXISTING);
+/* Opens a file for reading or, with O_CREAT, a new one for writing. */
+int posix_open(const char *path, int flags, ...) {
+    HANDLE handle = flags & O_CREAT ? open_handle(path, GENERIC_WRITE, CREATE_NEW)
+        : open_handle(path, GENERIC_READ, OPEN_EXISTING);
+    if (handle == INVALID_HANDLE_VALUE) return succeeds(FALSE);
+    return _open_osfhandle((intptr_t)handle, O_BINARY);
 }
 
 int posix_rename(const char *from, const char *to) {
@@ -78,18 +75,6 @@ int posix_rename(const char *from, const char *to) {
 }
 
 int posix_unlink(const char *path) { return succeeds(DeleteFileW(wide(path))); }
-
-int posix_mkstemp(char *name) {
-    char *end = name + strlen(name) - 6;
-    DWORD random = GetTickCount() * 2654435761u ^ GetCurrentProcessId();
-    int file = -1;
-    for (int tries = 0; tries < 100 && file < 0; tries++, random = random * 1664525u + 1013904223u) {
-        for (int i = 0; i < 6; i++) end[i] = (char)('a' + (random >> 5 * i) % 26);
-        file = open_descriptor(name, GENERIC_READ | GENERIC_WRITE, CREATE_NEW);
-        if (file < 0 && errno != EEXIST) return -1;
-    }
-    return file;
-}
 
 /* ---- The console --------------------------------------------------------------------------- */
 

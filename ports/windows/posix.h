@@ -1,6 +1,7 @@
 /* The parts of POSIX that qwen.c uses and mingw-w64 has not, or has without UTF-8. The compiler
  * reads this before qwen.c; posix.c holds the functions. */
 #pragma once
+#define _FILE_OFFSET_BITS 64
 #define __USE_MINGW_ANSI_STDIO 1        // %zu
 #include <errno.h>
 #include <fcntl.h>
@@ -22,19 +23,16 @@
 #define open posix_open
 #define rename posix_rename
 #define unlink posix_unlink
-#define mkstemp posix_mkstemp
 #define dev_t uint64_t
 #define ino_t uint64_t
-#define fchmod(file, mode) ((void)(file), (void)(mode), 0)
 #define fcntl(file, command) ((void)(file), (void)(command), 0)
 enum { O_NONBLOCK = 0, F_GETFD = 1 };
 struct posix_stat { uint64_t st_dev, st_ino; int64_t st_size; unsigned st_mode; };
 int posix_stat(const char *path, struct posix_stat *status);
 int posix_fstat(int file, struct posix_stat *status);
-int posix_open(const char *path, int flags);
+int posix_open(const char *path, int flags, ...);
 int posix_rename(const char *from, const char *to);
 int posix_unlink(const char *path);
-int posix_mkstemp(char *name);
 
 /* The console. Ctrl-C ends a line that is being typed, with the byte 3. */
 #define isatty posix_isatty
