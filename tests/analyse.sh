@@ -25,7 +25,8 @@ check() {
     fi
 }
 
-# no line of code, tests or scripts is longer than 100 columns
+# columns FILE ...: no line is longer than 100
+# shellcheck disable=SC2317                 # check calls it
 columns() {
     python3 - "$@" <<'END'
 import sys

@@ -1,5 +1,5 @@
-/* What this machine can do, for tests/bench.py to compare with: GB/s of plain reads of a mapped FILE and GFLOP/s of
- * float32 multiply-adds, with THREADS threads at once, each the best of a few passes.
+/* What this machine can do, for tests/bench.py to compare with: GB/s of plain reads of a mapped FILE
+ * and GFLOP/s of float32 multiply-adds, with THREADS threads at once, each the best of a few passes.
  *
  *     machine FILE THREADS
  */
@@ -16,7 +16,11 @@
 
 enum { SUMS = 96, STEPS = 2000000, PASSES = 4, MOST_THREADS = 1024 };
 
-typedef struct { const uint64_t *words; size_t n; double result; } Part;   // the result keeps a loop from being dropped
+typedef struct {
+    const uint64_t *words;
+    size_t n;
+    double result;                          // keeps a loop from being dropped
+} Part;
 
 static void *read_words(void *argument) {
     Part *part = argument;
@@ -70,8 +74,10 @@ int main(int argc, char **argv) {
     const uint64_t *words = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, file, 0);
     if (words == MAP_FAILED) return perror(argv[1]), 1;
     for (int i = 0; i < n_threads; i++) parts[i] = (Part){ words + (size_t)i * n, n, 0 };
-    double bytes = (double)n * sizeof(uint64_t) * n_threads, operations = 2.0 * SUMS * STEPS * n_threads;
-    double read_time = fastest(read_words, parts, n_threads), multiply_time = fastest(multiply_add, parts, n_threads);
+    double bytes = (double)n * sizeof(uint64_t) * n_threads;
+    double operations = 2.0 * SUMS * STEPS * n_threads;
+    double read_time = fastest(read_words, parts, n_threads);
+    double multiply_time = fastest(multiply_add, parts, n_threads);
     printf("%.2f %.2f\n", bytes / read_time * 1e-9, operations / multiply_time * 1e-9);
     return 0;
 }

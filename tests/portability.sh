@@ -104,8 +104,8 @@ refuse() {
     esac
 }
 
-# registers NAME COMPILER [FLAG...]: a tile has ROWS sums of one vector or of two. Its loop multiplies
-# and adds once for each, and stores nothing.
+# registers NAME COMPILER [FLAG...]: a tile has ROWS sums of one vector or of two. Its loop
+# multiplies and adds once for each, and stores nothing.
 registers() {
     name="the sums of a tile stay in registers: $1"
     shift
