@@ -1056,21 +1056,21 @@ static Run new_run(const Model *m, Pool *pool, int context, bool plain) {
  * Part III. The program
  * ========================================================================================== */
 
+enum { GENERATE = 1, SCORE = 2, ANSWER = 4, COMPARE = 8, INFO = 16, QUANTIZE = 32 };   // commands
+enum { PROMPTED = GENERATE | SCORE | ANSWER | COMPARE, ANY = PROMPTED | INFO | QUANTIZE };
 typedef struct { Text *text; size_t n, capacity; } Texts;   // of a flag that can be repeated
 
 #define UNSET UINT64_MAX
 static struct {                             // what the command line asks for
+    int command;
     const char *model, *system, *mode, *ids, *compare, *quantize, *logits;      // or NULL
     Texts prompts, stops, answers;
     uint64_t max_tokens, top, pace, top_k, seed, context, threads;              // or UNSET
     double temperature, top_p, min_p, penalty;                                  // or NAN
     bool ignore_stop, no_think, watch, score, greedy, plain, info, verbose, help;
-} o = { .max_tokens = UNSET, .top_k = UNSET, .seed = UNSET, .context = UNSET, .threads = UNSET,
+} o = { GENERATE, .max_tokens = UNSET, .top = UNSET, .pace = UNSET, .top_k = UNSET, .seed = UNSET,
+        .context = UNSET, .threads = UNSET,
         .temperature = NAN, .top_p = NAN, .min_p = NAN, .penalty = NAN };
-
-enum { GENERATE = 1, SCORE = 2, ANSWER = 4, COMPARE = 8, INFO = 16, QUANTIZE = 32 };   // commands
-enum { PROMPTED = GENERATE | SCORE | ANSWER | COMPARE, ANY = PROMPTED | INFO | QUANTIZE };
-static int command = GENERATE;
 
 /* ---- Signals and files --------------------------------------------------------------------- */
 
@@ -1091,6 +1091,7 @@ static void on_signal(int number) {
     _exit(128 + number);
 }
 
+/* Prints a line as die does, and goes on. */
 static void note(const char *format, ...) {
     char line[4096];
     va_list arguments;
@@ -1107,29 +1108,24 @@ static double seconds(void) {
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* Refuses to replace a model that is in use, or something that is not a file. */
-static void check_output(const char *flag, const char *path, Model *const *models, int n) {
+/* Refuses to replace a model that is in use, or something that is not a file. path may be NULL. */
+static void check_output(const char *path, Model *const *models, int n) {
     struct stat status;
-    if (!*path) die(2, "no file name: %s: name the file to write", flag);
-    if (stat(path, &status) != 0) return;
+    if (path && !*path) die(2, "no file name: --logits or --quantize: name the file to write");
+    if (!path || stat(path, &status) != 0) return;
     if (!S_ISREG(status.st_mode)) die(1, "not a regular file: %s: choose another name", path);
     for (int i = 0; i < n; i++)
         if (models[i]->file.device == status.st_dev && models[i]->file.inode == status.st_ino)
-            die(1, "this is the model itself: %s: choose another name for %s", path, flag);
+            die(1, "this is the model itself: %s: choose another name", path);
 }
 
 /* Creates a file beside PATH under a name that nobody has. finish_file gives it the name PATH when
  * it is whole; every other way out of the program removes it. */
 static FILE *create_file(const char *path) {
     static char name[4096];
-    sigset_t all, before;
-    if (snprintf(name, sizeof name, "%s.%ld.tmp", path, (long)getpid()) >= (int)sizeof name)
-        die(1, "too long a name: %s: choose a shorter one", path);
-    sigfillset(&all);
-    sigprocmask(SIG_BLOCK, &all, &before);  // or a signal could leave the file there
+    snprintf(name, sizeof name, "%s.%ld.tmp", path, (long)getpid());
     int descriptor = open(name, O_WRONLY | O_CREAT | O_EXCL, 0666);
-    if (descriptor >= 0) unfinished = name;
-    sigprocmask(SIG_SETMASK, &before, NULL);
+    unfinished = descriptor < 0 ? NULL : name;
     FILE *file = descriptor < 0 ? NULL : fdopen(descriptor, "wb");
     if (!file) die(1, "cannot create: %s: %s", name, strerror(errno));
     return file;
@@ -1148,10 +1144,10 @@ static void finish_file(FILE *file, const char *path) {
 
 /* ---- Text on a terminal -------------------------------------------------------------------- */
 
-/* The columns of the terminal that standard output is now, or 0 if it is none. */
-static int terminal_width(void) {
+/* The columns of the terminal that standard output is now, or `otherwise` if it is none. */
+static int terminal_width(int otherwise) {
     struct winsize window;
-    if (!isatty(1)) return 0;
+    if (!isatty(1)) return otherwise;
     return ioctl(1, TIOCGWINSZ, &window) == 0 && window.ws_col > 0 ? window.ws_col : 80;
 }
 
@@ -1166,7 +1162,7 @@ typedef enum { FLOWING, ONE_LINE, TOKEN } Style;
 
 /* Prints at most so many columns of s[n] and returns how many it used. What a terminal would obey,
  * and bytes that are no text, are printed as \xHH. */
-static int print_visible(const Tokenizer *t, FILE *out, const void *text, size_t n, Style style,
+static int print_visible(FILE *out, const Tokenizer *t, const void *text, size_t n, Style style,
                          int columns) {
     const unsigned char *s = text;
     int used = 0;
@@ -1181,7 +1177,7 @@ static int print_visible(const Tokenizer *t, FILE *out, const void *text, size_t
         else if (c == ' ' && style == TOKEN) strcpy(symbol, "␣");
         else if (kind != UTF8_VALID || (is_control(c) && !flows))
             for (size_t k = 0; k < size; k++) sprintf(symbol + 4 * k, "\\x%02x", s[i + k]);
-        if (symbol[0]) width = symbol[0] == '\\' ? (int)strlen(symbol) : 1;
+        if (symbol[0]) width = symbol[0] == '\\' ? 4 * (int)size : 1;
         if (used + width > columns - (i + size < n)) { fputs("…", out); return used + 1; }
         if (symbol[0]) fputs(symbol, out);
         else fwrite(s + i, 1, size, out);
@@ -1190,10 +1186,10 @@ static int print_visible(const Tokenizer *t, FILE *out, const void *text, size_t
     return used;
 }
 
-static int print_token(const Model *m, FILE *out, int id, Style style, int columns) {
+static int print_token(FILE *out, const Model *m, int id, Style style, int columns) {
     size_t size;
     const unsigned char *bytes = token_bytes(&m->tokenizer, id, &size);
-    return print_visible(&m->tokenizer, out, bytes, size, style, columns);
+    return print_visible(out, &m->tokenizer, bytes, size, style, columns);
 }
 
 /* A probability from 0.000001 to 0.99999 with two digits that count, without an exponent. */
@@ -1202,7 +1198,7 @@ static const char *probability(double p) {
     int digits = 2;
     for (double x = p; x < 0.1 && digits < 6; x *= 10) digits++;
     for (double x = 1 - p; x < 0.005 && digits < 5; x *= 10) digits++;
-    snprintf(text, sizeof text, "%.*f", digits, p < 0.99999 ? p : 0.99999);
+    snprintf(text, sizeof text, "%.*f", digits, fmin(p, 0.99999));
     return p < 0.000001 ? "< 0.000001" : text;
 }
 
@@ -1219,7 +1215,7 @@ struct Output {
     double first_token;                     // when it came, in seconds()
 };
 
-struct Thought {                            // what the model thought where it chose a token
+struct Thought {                            // what the model thought where a token was chosen
     int id, likely, likely_penalised;       // chosen; most likely; most likely after the penalty
     float p, p_likely, p_im_end, p_endoftext;           // by the raw logits
 };
@@ -1229,42 +1225,31 @@ static void release(Output *out, size_t end) {
     size_t n = end - out->released;
     out->released = end;
     if (n == 0 || !out->shows_text) return;
-    if (isatty(1)) print_visible(&out->model->tokenizer, stdout, text, n, FLOWING, INT_MAX);
+    if (isatty(1)) print_visible(stdout, &out->model->tokenizer, text, n, FLOWING, INT_MAX);
     else fwrite(text, 1, n, stdout);
     flush_output();
-}
-
-/* The first full or partial match of a --stop text in what is not printed yet, else the end. */
-static size_t find_stop(const Output *out, const Text *stop) {
-    const Text *text = &out->text;
-    for (size_t at = out->released, left; at < text->n; at++) {
-        left = text->n - at;
-        if (memcmp(text->data + at, stop->data, stop->n < left ? stop->n : left) == 0) return at;
-    }
-    return text->n;
 }
 
 /* Takes the next bytes of the text and prints what is certain: not what may become a --stop text,
  * and on a terminal no half character. Returns the --stop text that is complete now, or NULL. */
 static const Text *write_output(Output *out, const void *bytes, size_t n) {
-    const Text *found = NULL;
+    const Text *found = NULL, *text = &out->text;
     push_bytes(&out->text, bytes, n);
-    size_t certain = out->text.n;
-    for (size_t i = 0; i < o.stops.n; i++) {
-        const Text *stop = &o.stops.text[i];
-        size_t at = find_stop(out, stop);
-        bool complete = at + stop->n <= out->text.n;
-        if (complete ? !found || at <= certain : !found && at < certain) certain = at;
-        if (complete && at == certain) found = stop;
-    }
+    size_t certain = text->n;
+    for (size_t at = out->released; at < text->n && !found; at++)
+        for (size_t i = 0; i < o.stops.n && !found; i++) {
+            const Text *stop = &o.stops.text[i];
+            bool complete = stop->n <= text->n - at;
+            if (memcmp(text->data + at, stop->data, complete ? stop->n : text->n - at) != 0) continue;
+            if (complete) found = stop;
+            if (complete || at < certain) certain = at;     // the first match, full or partial
+        }
     if (found) out->text.n = certain;
-    const unsigned char *text = (const unsigned char *)out->text.data;
-    for (size_t cut = 1; !found && isatty(1) && cut <= 3 && cut <= certain - out->released; cut++) {
-        uint32_t c;                         // the first of the last three bytes that is a character's
+    for (size_t i = out->released, size; isatty(1) && !found && i < certain; i += size) {
+        uint32_t c;
         Utf8 kind;
-        if (utf8_decode(text + certain - cut, cut, &c, &kind) != cut || kind != UTF8_CUT) continue;
-        certain -= cut;
-        break;
+        size = utf8_decode((const unsigned char *)text->data + i, certain - i, &c, &kind);
+        if (kind == UTF8_CUT) certain = i;
     }
     release(out, certain);
     return found;
@@ -1275,29 +1260,27 @@ static const Text *write_output(Output *out, const void *bytes, size_t n) {
  * token of a text. An alternative is a token that was not chosen: --top. */
 static void print_row(const Model *m, int n, int id, double p, double p_im_end, double p_endoftext,
                       bool alternative) {
-    bool first = n == 1 && !alternative;
-    int width = terminal_width(), token = width < 72 ? 10 : 14;
-    bool ids = width >= 60, documents = width >= 50;
-    int bar = max_int(0, width - 22 - 8 * ids - token - 7 * documents);
+    int width = terminal_width(0), token = width < 72 ? 10 : 14;
+    bool heading = n == 1 && !alternative, ids = width >= 60, documents = width >= 50;
     bool green = p_im_end >= 0.5 && obeys_escapes(1) && !getenv("NO_COLOR");
+    int bar = max_int(0, width - 22 - 8 * ids - token - 7 * documents);
+    const char *end = width < 72 ? "<|im_end|>" : "P(<|im_end|>)";
+    const char *document = width < 72 ? "<|endoftext|>" : "P(<|endoftext|>)";
     if (width == 0) {
         size_t size;
         const unsigned char *bytes = token_bytes(&m->tokenizer, id, &size);
-        if (first) puts("n\tid\tpiece\tp\tp_im_end\tp_endoftext");
-        printf("%d\t%d\t", n, id);
+        printf("%s%d\t%d\t", heading ? "n\tid\tpiece\tp\tp_im_end\tp_endoftext\n" : "", n, id);
         write_piece(&m->tokenizer, stdout, bytes, size);
         printf("\t%.9g\t%.9g\t%.9g\n", p, p_im_end, p_endoftext);
         return;
     }
-    if (first) {
-        const char *end = width < 72 ? "<|im_end|>" : "P(<|im_end|>)";
-        const char *document = width < 72 ? "<|endoftext|>" : "P(<|endoftext|>)";
-        printf("   n  %s%-*s      p  %s", ids ? "    id  " : "", token + 1, "token", end);
+    if (heading) {
+        printf("   n  %s%-*s     p  %s", ids ? "    id  " : "", token + 1, "token", end);
         printf(documents ? "%*s\n" : "\n", bar + 14 - (int)strlen(end), document);
     }
     printf("%4d  ", n);
     if (ids) printf("%6d  ", id);
-    printf("%*s", token - print_token(m, stdout, id, TOKEN, token) + 1, "");
+    printf("%*s", token - print_token(stdout, m, id, TOKEN, token) + 1, "");
     printf(isnan(p) ? "     -" : "%6.4f", fmin(p, 0.9999));
     if (alternative || isnan(p)) { putchar('\n'); return; }
     printf("  %6.4f %s", fmin(p_im_end, 0.9999), green ? "\033[1;32m" : "");
@@ -1306,21 +1289,18 @@ static void print_row(const Model *m, int n, int id, double p, double p_im_end, 
     printf(documents ? " %6.4f\n" : "\n", fmin(p_endoftext, 0.9999));
 }
 
-/* Shows token id, the n-th of a turn or a text, and what the model thought there. */
+/* What the model thought where token id was chosen, the n-th of a table that may be shown. */
 static Thought think(Session *s, const float *logits, int id, int n) {
     const Header *h = &s->model->header;
     float *p = s->probabilities;
+    int likely = most_likely(logits, h->vocab_size);
     memcpy(p, logits, h->vocab_size * sizeof *p);
     softmax(p, h->vocab_size);
-    Thought now = { .id = id, .likely = most_likely(logits, h->vocab_size), .p = p[id],
-                    .p_im_end = p[h->im_end], .p_endoftext = p[h->endoftext] };
-    now.p_likely = p[now.likely];
     if (s->output->logits) write_bytes(s->output->logits, logits, h->vocab_size * sizeof *logits);
-    if (o.watch || command & (SCORE | ANSWER)) {
-        print_row(s->model, n, id, now.p, now.p_im_end, now.p_endoftext, false);
-        flush_output();
-    }
-    return now;
+    if (o.watch || o.command & (SCORE | ANSWER))
+        print_row(s->model, n, id, p[id], p[h->im_end], p[h->endoftext], false);
+    flush_output();
+    return (Thought){ id, likely, likely, p[id], p[likely], p[h->im_end], p[h->endoftext] };
 }
 
 /* Notes and shows what the model thought where it chose token id, the n-th of this turn. */
@@ -1328,15 +1308,16 @@ static void observe(Session *s, const float *logits, int id, int n) {
     const Header *h = &s->model->header;
     const float *p = s->probabilities;
     Candidate *c = s->sampler.candidates;   // the sampler is done with them
+    struct timespec pause = { (time_t)(o.pace / 1000), (long)(o.pace % 1000) * 1000000 };
     if (n == 1) s->output->first_token = seconds();
+    else if (o.pace != UNSET) nanosleep(&pause, NULL);
     s->thoughts[n - 1] = think(s, logits, id, n);
     s->thoughts[n - 1].likely_penalised = most_likely(s->sampler.logits, h->vocab_size);
-    if (o.top > 0) qsort(c, keep_top_k(c, logits, h->vocab_size, (int)o.top), sizeof *c, likelier_first);
-    for (int i = 0; i < (int)o.top && i < h->vocab_size; i++)
+    int top = o.top == UNSET ? 0 : keep_top_k(c, logits, h->vocab_size, (int)o.top);
+    qsort(c, top, sizeof *c, likelier_first);
+    for (int i = 0; i < top && i < (int)o.top; i++)
         print_row(s->model, n, c[i].id, p[c[i].id], p[h->im_end], p[h->endoftext], true);
     flush_output();
-    struct timespec pause = { (time_t)(o.pace / 1000), (long)(o.pace % 1000) * 1000000 };
-    if (o.pace > 0) nanosleep(&pause, NULL);
 }
 
 /* ---- Turns --------------------------------------------------------------------------------- */
@@ -1346,11 +1327,10 @@ static void observe(Session *s, const float *logits, int id, int n) {
 static const float *read_history(Session *s, int end) {
     Run *run = &s->run;
     const float *logits = NULL;
-    bool later = run->position > 0, shown = end - run->position > BATCH && obeys_escapes(2);
+    bool shown = end - run->position > BATCH && obeys_escapes(2);
     if (s->history.n > (size_t)run->context)
-        die(1, "the %s is %zu tokens, the context has room for %d: -c: raise it, or %s",
-            later ? "conversation" : "prompt", s->history.n, run->context,
-            later ? "begin a new one" : "shorten the prompt");
+        die(1, "the prompt is %zu tokens with all before it, the context has room for %d: -c: "
+               "raise it, or shorten the prompt", s->history.n, run->context);
     while (run->position < end && !interrupted) {
         int n = min_int(BATCH, end - run->position);
         logits = forward(run, s->history.id + run->position, n, run->position + n == end);
@@ -1363,20 +1343,19 @@ static const float *read_history(Session *s, int end) {
 /* Of the model's last turn only what follows </think> stays in the conversation, as in the template
  * of a reasoning model. The cache goes back to the turn's beginning and reads the rest again. */
 static void cut_reasoning(Session *s) {
-    static const char end[] = "</think>";
     Text text = { 0 };
-    size_t from = 0, length = strlen(end), size;
-    for (size_t i = s->answer; i < s->history.n; i++) {
+    for (size_t i = s->answer, size; i < s->history.n; i++) {
         const unsigned char *bytes = token_bytes(&s->model->tokenizer, s->history.id[i], &size);
         push_bytes(&text, bytes, size);
     }
-    for (size_t i = 0; i + length <= text.n; i++)
-        if (memcmp(text.data + i, end, length) == 0) from = i + length;
-    while (from > 0 && from < text.n && text.data[from] == '\n') from++;
-    if (from > 0 || s->no_think || s->model->header.opening == 2) {
+    push_bytes(&text, "", 1);               // a NUL, for strstr
+    char *from = text.data;
+    for (char *at = from; (at = strstr(at, "</think>")); ) from = at += strlen("</think>");
+    if (from > text.data || s->no_think || s->model->header.opening == 2) {
+        if (from > text.data) from += strspn(from, "\n");
         s->history.n = s->turn;
         s->run.position = min_int(s->run.position, (int)s->turn);
-        open_turn(s, "assistant", text.data + from, text.n - from);
+        open_turn(s, "assistant", from, (size_t)(text.data + text.n - 1 - from));
     }
     free(text.data);
 }
@@ -1388,82 +1367,75 @@ static bool is_end(const Session *s, int id) {
 
 /* What the model thought of stopping, and who is to blame if it ran on. */
 static void print_verdict(const Session *s, const Turn *turn) {
-    const Thought *chosen = NULL, *likely = NULL, *end = NULL, *im_end = NULL;
-    float p_end = -1;
-    for (const Thought *t = s->thoughts; t < s->thoughts + turn->n_new; t++) {
+    const Thought *all = s->thoughts, *chosen = NULL, *likely = NULL, *end = all, *im_end = all;
+    for (const Thought *t = all; t < all + turn->n_new; t++) {
         if (!chosen && is_end(s, t->id)) chosen = t;
         if (!likely && is_end(s, t->likely) && t->p_likely >= 0.01f) likely = t;
-        if (!im_end || t->p_im_end > im_end->p_im_end) im_end = t;
-        if (fmaxf(t->p_im_end, t->p_endoftext) > p_end) {
-            p_end = fmaxf(t->p_im_end, t->p_endoftext);
-            end = t;
-        }
+        if (t->p_im_end > im_end->p_im_end) im_end = t;
+        if (fmaxf(t->p_im_end, t->p_endoftext) > fmaxf(end->p_im_end, end->p_endoftext)) end = t;
     }
-    const Thought *shown = chosen ? chosen : likely;
-    int n = (int)((shown ? shown : end) - s->thoughts) + 1;
+    float p_end = fmaxf(end->p_im_end, end->p_endoftext);
+    bool document = chosen && chosen->id == s->model->header.endoftext;
     if (turn->n_new == 0) fputs("nothing was generated", stderr);
     else if (chosen) {
-        bool document = chosen->id == s->model->header.endoftext;
         fprintf(stderr, "the model ended %s", document ? "a document" : "its turn");
-        if (turn->reason == STOP_TOKEN) fprintf(stderr, " (P %s)", probability(chosen->p));
-        else fprintf(stderr, " at token %d, ", n);
-        if (turn->reason != STOP_TOKEN && s->ignore_stop) fputs("the runner ignored it", stderr);
-        else if (turn->reason != STOP_TOKEN) {
-            print_token(s->model, stderr, chosen->id, ONE_LINE, 60);
-            fputs(" is not among this checkpoint's eos_token_id: -m chat stops there", stderr);
+        if (turn->reason == STOP_TOKEN) {
+            fprintf(stderr, " (P %s)", probability(chosen->p));
+            return;
         }
+        fprintf(stderr, " at token %d, ", (int)(chosen - all) + 1);
+        if (!s->ignore_stop) print_token(stderr, s->model, chosen->id, ONE_LINE, 60);
+        fputs(s->ignore_stop ? "the runner ignored it"
+              : " is not among this checkpoint's eos_token_id: -m chat stops there", stderr);
     } else if (likely) {
-        fprintf(stderr, "at token %d ", n);
-        print_token(s->model, stderr, likely->likely, ONE_LINE, 60);
+        fprintf(stderr, "at token %d ", (int)(likely - all) + 1);
+        print_token(stderr, s->model, likely->likely, ONE_LINE, 60);
         fprintf(stderr, " was the most likely (P %s), %s", probability(likely->p_likely),
                 likely->likely == likely->likely_penalised ? "chance took another"
                 : "the repetition penalty took it away: try --repeat-penalty 1");
     } else if (p_end >= 0.01f)
-        fprintf(stderr, "the model thought of an end at token %d (P %s)", n, probability(p_end));
+        fprintf(stderr, "the model thought of an end at token %d (P %s)", (int)(end - all) + 1,
+                probability(p_end));
     else fprintf(stderr, "the model saw no end (highest P(<|im_end|>) %s, token %d)",
-                 probability(im_end->p_im_end), (int)(im_end - s->thoughts) + 1);
+                 probability(im_end->p_im_end), (int)(im_end - all) + 1);
 }
 
 static void print_reason(FILE *out, const Session *s, const Turn *turn) {
-    switch (turn->reason) {
-    case GOES_ON: break;
-    case STOP_TOKEN: print_token(s->model, out, s->thoughts[turn->n_new - 1].id, ONE_LINE, 60); break;
-    case STOP_TEXT:
+    const Text *stop = turn->stop_text;
+    if (turn->reason == STOP_TOKEN)
+        print_token(out, s->model, s->thoughts[turn->n_new - 1].id, ONE_LINE, 60);
+    if (turn->reason == STOP_TEXT) {
         fputs("--stop \"", out);
-        write_piece(&s->model->tokenizer, out, (const unsigned char *)turn->stop_text->data,
-                    turn->stop_text->n);
+        write_piece(&s->model->tokenizer, out, (const unsigned char *)stop->data, stop->n);
         fputc('"', out);
-        break;
-    case TOKEN_LIMIT: fprintf(out, "-n %d", s->max_tokens); break;
-    case CONTEXT_FULL: fputs("context full", out); break;
-    case INTERRUPTED: fputs("interrupted", out); break;
     }
+    if (turn->reason == TOKEN_LIMIT) fprintf(out, "-n %d", s->max_tokens);
+    if (turn->reason == CONTEXT_FULL) fputs("context full", out);
+    if (turn->reason == INTERRUPTED) fputs("interrupted", out);
 }
-
-static double rate(int n, double time) { return n > 0 && time > 0 ? n / time : 0; }
 
 /* One turn: its text and, on standard error, why it ended and how fast it was. */
 static Turn run_turn(Session *s) {
     Output *out = s->output;
     int n_prompt = (int)s->history.n - s->run.position;
-    double start = seconds();
+    double start = out->first_token = seconds();
     out->text.n = out->released = 0;
     Turn turn = generate(s);
-    double end = seconds(), middle = turn.n_new > 0 ? out->first_token : end;
+    double reading = out->first_token - start, writing = seconds() - out->first_token;
     release(out, out->text.n);              // what was held back is text after all
-    if (isatty(1) && out->shows_text && out->text.n > 0 && out->text.data[out->text.n - 1] != '\n') {
-        putchar('\n');
-        flush_output();
-    }
+    if (isatty(1) && out->shows_text && out->text.n > 0 && out->text.data[out->text.n - 1] != '\n')
+        puts("");
+    flush_output();
     fputs("stopped: ", stderr);
     print_reason(stderr, s, &turn);
     fprintf(stderr, " after %d token%s; ", turn.n_new, plural(turn.n_new));
     print_verdict(s, &turn);
     fputc('\n', stderr);
     if (!isatty(2) || o.verbose)
-        fprintf(stderr, "speed: prompt %d tokens, %.1f tok/s; new %d tokens, %.1f tok/s; seed %llu\n",
-                n_prompt, rate(n_prompt, middle - start), turn.n_new,
-                rate(turn.n_new - 1, end - middle), (unsigned long long)o.seed);
+        fprintf(stderr, "speed: prompt %d token%s, %.1f tok/s; new %d token%s, %.1f tok/s; seed %llu\n",
+                n_prompt, plural(n_prompt), reading > 0 ? n_prompt / reading : 0,
+                turn.n_new, plural(turn.n_new), turn.n_new > 1 ? (turn.n_new - 1) / writing : 0,
+                (unsigned long long)o.seed);
     return turn;
 }
 
@@ -1474,17 +1446,16 @@ static void score(Session *s, int first) {
     const int *ids = s->history.id;
     int n = (int)s->history.n, vocab_size = s->model->header.vocab_size, scored = 0;
     double sum = 0;
-    if (first == 0) print_row(s->model, 1, ids[0], NAN, NAN, NAN, false);
     read_history(s, max_int(first - 1, 0));
+    if (first == 0) print_row(s->model, 1, ids[0], NAN, NAN, NAN, false);
     while (s->run.position < n && !interrupted) {
         int begin = s->run.position, size = min_int(SCORED, n - begin);     // few: rows appear early
         const float *logits = forward(&s->run, ids + begin, size, size);
-        for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab_size) {
+        for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab_size, scored++) {
             Thought now = think(s, logits, ids[i], i - first + 1);
             sum += logits[now.likely] - logits[ids[i]] - log(now.p_likely);     // -log p
-            scored++;
         }
-        if (s->run.position == n && s->output->logits)
+        if (s->run.position == n && s->output->logits)      // what may follow the last token
             write_bytes(s->output->logits, logits, vocab_size * sizeof *logits);
     }
     if (interrupted) exit(130);
@@ -1508,42 +1479,36 @@ static void score_answers(Session *s) {
 /* --compare, one of the two models. It runs once without stopping; where it stops is a prefix. */
 static void show_cases(Session *s) {
     const Model *m = s->model;
-    const Tokenizer *t = &m->tokenizer;
-    int width = isatty(1) ? terminal_width() : 100, stop = 0;
+    int width = terminal_width(100), indent = width < 60 ? 4 : 18;
     printf("%s weights: ", m->header.kind ? "chat" : "base");
-    print_visible(t, stdout, m->file.path, strlen(m->file.path), ONE_LINE, width - 16);
-    putchar('\n');
+    print_visible(stdout, &m->tokenizer, m->file.path, strlen(m->file.path), ONE_LINE, width - 16);
+    puts("");
     flush_output();
-    Turn turns[2];                          // stopping, running on
-    turns[1] = turns[0] = run_turn(s);
-    Text texts[2] = { { 0 }, s->output->text };
-    while (stop < turns[1].n_new && !is_stop(s, s->thoughts[stop].id)) {
-        size_t size;
-        const unsigned char *bytes = token_bytes(t, s->thoughts[stop++].id, &size);
-        push_bytes(&texts[0], bytes, size);
-    }
-    bool same = stop == turns[1].n_new;
-    if (!same) turns[0].reason = STOP_TOKEN, turns[0].n_new = stop + 1;
-    else texts[0] = texts[1];
-    for (int i = 0; i < 2; i++) {
+    Turn turn = run_turn(s), stopping = turn;
+    for (int i = turn.n_new - 1; i >= 0; i--)
+        if (is_stop(s, s->thoughts[i].id)) stopping = (Turn){ .reason = STOP_TOKEN, .n_new = i + 1 };
+    for (int runs_on = 0; runs_on < 2; runs_on++) {
+        const Turn *t = runs_on ? &turn : &stopping;
+        Text text = { 0 };
         float max = 0;
-        for (int k = 0; k < turns[i].n_new; k++) max = fmaxf(max, s->thoughts[k].p_im_end);
-        printf("  %-14s  ", i == 0 ? "runner stops" : "runner runs on");
-        if (same && i == 1) { puts("the same: no stop token came"); break; }
+        printf(runs_on ? "  runner runs on  " : "  runner stops    ");
+        if (runs_on && stopping.n_new == turn.n_new) { puts("the same text"); break; }
+        for (int i = 0; i < t->n_new; i++) {
+            size_t size;
+            const unsigned char *bytes = token_bytes(&m->tokenizer, s->thoughts[i].id, &size);
+            if (t->reason != STOP_TOKEN || i < t->n_new - 1) push_bytes(&text, bytes, size);
+            max = fmaxf(max, s->thoughts[i].p_im_end);
+        }
+        if (t->reason == STOP_TEXT) text.n = s->output->text.n;
         putchar('"');
-        print_visible(t, stdout, texts[i].data, texts[i].n, ONE_LINE, max_int(8, width - 20));
-        printf("\"\n%18s%d token%s; stopped: ", "", turns[i].n_new, plural(turns[i].n_new));
-        print_reason(stdout, s, &turns[i]);
-        printf("; highest P(<|im_end|>) %s\n", probability(max));
+        print_visible(stdout, &m->tokenizer, text.data, text.n, ONE_LINE, max_int(8, width - 20));
+        printf("\"\n%*s%d token%s; stopped: ", indent, "", t->n_new, plural(t->n_new));
+        print_reason(stdout, s, t);
+        printf(width < 90 ? ";\n%*s" : "; ", indent, "");
+        printf("highest P(<|im_end|>) %s\n", probability(max));
+        free(text.data);
     }
     flush_output();
-    if (!same) free(texts[0].data);
-}
-
-static void print_line(const Model *m, const char *label, const char *s, size_t n) {
-    printf("%-17s", label);
-    print_visible(&m->tokenizer, stdout, s, n, ONE_LINE, isatty(1) ? max_int(20, terminal_width() - 17) : 800);
-    putchar('\n');
 }
 
 static double distance(const float *a, const float *b, int n) {
@@ -1552,94 +1517,86 @@ static double distance(const float *a, const float *b, int n) {
     return sqrt(sum);
 }
 
-/* How far the rows of the special tokens are from the mean of the output matrix's unused rows, which
- * no training has moved, as a multiple of those rows' own mean distance. */
-static void print_distances(const Model *m) {
+/* How far a token's row of the output matrix is from the mean of the rows that no token uses, as a
+ * multiple of their own mean distance: about 1 means that no training has moved it. */
+static double row_distance(const Model *m, int id) {
     const Header *h = &m->header;
     int first = (int)m->tokenizer.n_vocab, n = h->vocab_size - first;
     float *mean = reserve(h->dim, sizeof *mean), *row = reserve(h->dim, sizeof *row);
     double unused = 0;
-    if (n < 2) return;
-    for (int id = first; id < h->vocab_size; id++) {
-        load_row(row, &m->output, id);
-        for (int i = 0; i < h->dim; i++) mean[i] += row[i] / (float)n;
+    for (int i = first; i < h->vocab_size; i++) {
+        load_row(row, &m->output, i);
+        for (int k = 0; k < h->dim; k++) mean[k] += row[k] / (float)n;
     }
-    for (int id = first; id < h->vocab_size; id++) {
-        load_row(row, &m->output, id);
+    for (int i = first; i < h->vocab_size; i++) {
+        load_row(row, &m->output, i);
         unused += distance(row, mean, h->dim) / n;
     }
-    printf("end rows         ");
-    const int ids[] = { h->im_end, h->im_start };
-    for (int i = 0; i < 2; i++) {
-        load_row(row, &m->output, ids[i]);
-        print_token(m, stdout, ids[i], ONE_LINE, 40);
-        printf(" %.1f%s", distance(row, mean, h->dim) / unused, i == 0 ? ", " : " (1: as unused rows)\n");
-    }
+    load_row(row, &m->output, id);
+    return distance(row, mean, h->dim) / unused;
 }
 
 static void print_info(const Model *m) {
     const Header *h = &m->header;
-    const struct { const char *name; int value; } sizes[] = {
-        { "dim", h->dim }, { "hidden_dim", h->hidden_dim }, { "n_layers", h->n_layers },
-        { "n_heads", h->n_heads }, { "n_kv_heads", h->n_kv_heads }, { "head_dim", h->head_dim },
-        { "context", h->max_positions }, { "vocab_size", h->vocab_size },
-    };
+    const Tokenizer *t = &m->tokenizer;
     bool listed = h->tokenizer_eos < 0;
-    print_line(m, "name", h->name, strlen(h->name));
-    printf("kind             %s%s\n", h->kind ? "chat" : "base",
-           h->chatml ? "" : ", without a ChatML template");
-    printf("weights          %s, %.1f MB\n", weight_types[h->weight_type].name,
+    printf("name             ");
+    print_visible(stdout, t, h->name, strlen(h->name), ONE_LINE, terminal_width(100) - 17);
+    printf("\nkind             %s%s\nweights          %s, %.1f MB\n", h->kind ? "chat" : "base",
+           h->chatml ? "" : ", without a ChatML template", weight_types[h->weight_type].name,
            (double)h->weights_size * 1e-6);
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        printf("%-17s%d\n", sizes[i].name, sizes[i].value);
-    printf("tokens           %u; output %s\n", m->tokenizer.n_vocab,
-           h->tied ? "tied to the embedding" : "matrix of its own");
-    printf("rope_theta       %g\nrms_eps          %g\n", h->rope_theta, (double)h->rms_eps);
+    printf("dim              %d\nhidden_dim       %d\nn_layers         %d\nn_heads          %d\n"
+           "n_kv_heads       %d\nhead_dim         %d\nvocab_size       %d, %u of them tokens\n"
+           "output           %s\ncontext          %d\nrope_theta       %g\nrms_eps          %g\n",
+           h->dim, h->hidden_dim, h->n_layers, h->n_heads, h->n_kv_heads, h->head_dim, h->vocab_size,
+           t->n_vocab, h->tied ? "tied to the embedding" : "a matrix of its own", h->max_positions,
+           h->rope_theta, (double)h->rms_eps);
     printf("ends at          %s", h->n_eos ? "" : "nothing: eos_token_id is null");
     for (int i = 0; i < h->n_eos; i++) {
         printf("%s%d ", i > 0 ? ", " : "", h->eos[i]);
-        print_token(m, stdout, h->eos[i], ONE_LINE, 40);
+        print_token(stdout, m, h->eos[i], ONE_LINE, 40);
         listed |= h->eos[i] == h->tokenizer_eos;
     }
-    if (!listed) {
-        printf("\n%17sthe tokenizer's eos_token is %d ", "", h->tokenizer_eos);
-        print_token(m, stdout, h->tokenizer_eos, ONE_LINE, 40);
-    }
-    putchar('\n');
-    print_distances(m);
+    printf(listed ? "\n" : "\n                 but the tokenizer's eos_token is %d ", h->tokenizer_eos);
+    if (!listed) print_token(stdout, m, h->tokenizer_eos, ONE_LINE, 30);
+    if (!listed) puts("");
+    if (h->vocab_size - (int)t->n_vocab > 1)
+        printf("end rows         <|im_end|> %.1f, <|im_start|> %.1f\n",
+               row_distance(m, h->im_end), row_distance(m, h->im_start));
     printf("sampling         %s: temperature %g, top-k %d,\n%17stop-p %g, min-p %g, "
-           "repetition penalty %g\n", h->do_sample ? "on" : "off (greedy)", (double)h->temperature,
-           h->top_k, "", (double)h->top_p, (double)h->min_p, (double)h->repetition_penalty);
-    print_line(m, "system message", h->system_size ? h->system : "none", h->system_size ? h->system_size : 4);
-    print_line(m, "Unicode", m->tokenizer.unicode_version, strnlen(m->tokenizer.unicode_version, 16));
+           "repetition penalty %g\nsystem message   ", h->do_sample ? "on" : "off (greedy)",
+           (double)h->temperature, h->top_k, "", (double)h->top_p, (double)h->min_p,
+           (double)h->repetition_penalty);
+    print_visible(stdout, t, h->system_size ? h->system : "none", h->system_size ? h->system_size : 4,
+                  ONE_LINE, terminal_width(817) - 17);
+    printf("\nUnicode          %.16s\n", t->unicode_version);
     flush_output();
 }
 
 /* --quantize: the same model with int8 matrices. Norms and biases stay as they are. */
 static void quantize(Model *m, const char *path) {
     static const char zeros[64];
-    const WeightType *int8 = &weight_types[INT8];
+    const WeightType *type = &weight_types[INT8];
     Header h = m->header;
     if (h.weight_type == INT8) die(1, "its weights are int8: %s: quantize the bf16 file", m->file.path);
     Tensor *list = reserve(3 + h.n_layers * TENSORS_OF_LAYER, sizeof *list);
-    int n = list_tensors(m, list);
     FILE *file = create_file(path);
     write_bytes(file, m->file.data, h.weights_offset);      // the header is written again at the end
-    for (int i = 0; i < n && !interrupted; i++) {
+    for (int i = 0, n = list_tensors(m, list); i < n; i++) {
         const Matrix *w = list[i].matrix;
         int cols = list[i].cols;
+        float *floats = reserve(cols, sizeof *floats);
+        void *row = reserve(1, type->row_size(cols));
         write_bytes(file, zeros, (64 - (size_t)ftello(file) % 64) % 64);
         if (!w) write_bytes(file, *list[i].vector, cols * sizeof(float));
-        float *floats = reserve(cols, sizeof *floats);
-        void *row = reserve(1, int8->row_size(cols));
-        for (int k = 0; w && k < w->rows && !interrupted; k++) {
+        for (int k = 0; w && k < w->rows; k++) {
+            if (interrupted) exit(130);
             load_row(floats, w, k);
-            if (!int8->store(row, floats, cols))
+            if (!type->store(row, floats, cols))
                 die(1, "the weights hold NaN or infinity: %s: export it again", m->file.path);
-            write_bytes(file, row, int8->row_size(cols));
+            write_bytes(file, row, type->row_size(cols));
         }
     }
-    if (interrupted) exit(130);
     h.weight_type = INT8;
     h.group_size = GROUP;
     h.file_size = (uint64_t)ftello(file);
@@ -1647,8 +1604,7 @@ static void quantize(Model *m, const char *path) {
     rewind(file);
     write_bytes(file, &h, sizeof h);
     finish_file(file, path);
-    note("%s is int8, %.1f MB (bf16: %.1f MB)", path, (double)h.file_size * 1e-6,
-         (double)m->file.size * 1e-6);
+    note("%s: int8, %.1f MB, from %.1f MB", path, (double)h.file_size * 1e-6, (double)m->file.size * 1e-6);
 }
 
 /* ---- Flags --------------------------------------------------------------------------------- */
@@ -1719,7 +1675,7 @@ enum { N_FLAGS = sizeof flags / sizeof *flags, HELP_COLUMN = 26 };
 
 /* The help texts are wrapped to the terminal. */
 static void print_help(void) {
-    int width = isatty(1) ? max_int(terminal_width(), HELP_COLUMN + 20) : 100, used = 0;
+    int width = max_int(terminal_width(100), HELP_COLUMN + 20), used = 0;
     puts("usage: ./qwen MODEL.bin [options]\n");
     for (const struct Flag *flag = flags; flag < flags + N_FLAGS; flag++) {
         if (flag->kind == HEADING) { puts(flag->usage); continue; }
@@ -1769,7 +1725,7 @@ static bool is_spelling(const struct Flag *flag, const char *given) {
         && strchr(", ", at[strlen(given)]);                 // the end of the usage counts, too
 }
 
-/* Fills in o and command. Dies if the flags make no sense together. */
+/* Fills in o. Dies if the flags make no sense together. */
 static void parse_options(int argc, char **argv) {
     const char *given[N_FLAGS] = { NULL };                  // as they were spelt
     int commanding = 0;
@@ -1788,11 +1744,11 @@ static void parse_options(int argc, char **argv) {
         given[k] = argv[i];
         i += takes_value;
         set_flag(&flags[k], given[k], argv[i]);
-        if (!(flags[k].commands & GENERATE)) { command = flags[k].commands; commanding = k; }
+        if (!(flags[k].commands & GENERATE)) { o.command = flags[k].commands; commanding = k; }
     }
     if (o.help) return;
     for (int k = 0; k < N_FLAGS; k++)
-        if (given[k] && !(flags[k].commands & command))
+        if (given[k] && !(flags[k].commands & o.command))
             die(2, "these make no sense together: %s and %s: leave one out", given[k], given[commanding]);
     bool base = o.mode && strcmp(o.mode, "base") == 0, empty = false;
     for (size_t i = 0; i < o.stops.n; i++) empty |= o.stops.text[i].n == 0;
@@ -1803,8 +1759,8 @@ static void parse_options(int argc, char **argv) {
         { o.ids && !o.ids[strspn(o.ids, " \t\r\n")], "no ids: --ids: give at least one" },
         { o.ids && (o.prompts.n > 0 || o.system), "--ids is the whole prompt: leave out -p and -s" },
         { o.system && base, "a base model has no system message: -s: add -m chat" },
-        { o.top > 0 && !o.watch, "no table to add to: --top: add --watch" },
-        { command != GENERATE && o.prompts.n > 1, "one prompt is enough here: leave out the second -p" },
+        { o.top != UNSET && !o.watch, "no table to add to: --top: add --watch" },
+        { o.command != GENERATE && o.prompts.n > 1, "one prompt is enough here: leave out the second -p" },
     };
     for (size_t i = 0; i < sizeof mistakes / sizeof *mistakes; i++)
         if (mistakes[i].wrong) die(2, "%s: see --help", mistakes[i].what);
@@ -1828,18 +1784,18 @@ static void warn_memory(const Run *r) {
 
 static Session new_session(const Model *m, Pool *pool) {
     const Header *h = &m->header;
-    bool chat = o.mode ? strcmp(o.mode, "chat") == 0 : command == COMPARE || h->kind == 1;
+    bool chat = o.mode ? strcmp(o.mode, "chat") == 0 : o.command == COMPARE || h->kind == 1;
     if (chat && !h->chatml) die(1, "its template is not ChatML: %s: use -m base", m->file.path);
     if (o.system && !chat) die(2, "a base model has no system message: -s: add -m chat");
     if (o.no_think && !(chat && h->cuts_reasoning))
         die(2, "not a chat with a reasoning model: --no-think: leave it out");
     bool sampling = !isnan(o.temperature) || o.top_k != UNSET || !isnan(o.top_p) || !isnan(o.min_p)
-        || (h->do_sample && command != COMPARE);
+        || (h->do_sample && o.command != COMPARE);
     int context = o.context == UNSET ? h->max_positions : (int)o.context;
     int checkpoint_limit = h->max_new_tokens > 0 ? h->max_new_tokens : 512;
     Session s = {
         .model = m, .chat = chat, .no_think = o.no_think,
-        .ignore_stop = o.ignore_stop || command == COMPARE,
+        .ignore_stop = o.ignore_stop || o.command == COMPARE,
         .system = o.system ? o.system : h->system,
         .system_size = o.system ? strlen(o.system) : (size_t)h->system_size,
         .max_tokens = o.max_tokens == UNSET ? checkpoint_limit : (int)o.max_tokens,
@@ -1850,7 +1806,7 @@ static Session new_session(const Model *m, Pool *pool) {
             .top_p = isnan(o.top_p) ? h->top_p : (float)o.top_p,
             .min_p = isnan(o.min_p) ? h->min_p : (float)o.min_p,
             .penalty = !isnan(o.penalty) ? (float)o.penalty
-                     : command == COMPARE ? 1 : h->repetition_penalty,
+                     : o.command == COMPARE ? 1 : h->repetition_penalty,
             .random = o.seed,
             .logits = reserve(h->vocab_size, sizeof(float)),
             .candidates = reserve(h->vocab_size, sizeof(Candidate)),
@@ -1861,7 +1817,7 @@ static Session new_session(const Model *m, Pool *pool) {
     };
     s.thoughts = reserve(min_int(s.max_tokens, context) + 1, sizeof *s.thoughts);
     s.sampler.greedy = !sampling || o.greedy || s.sampler.temperature == 0;
-    *s.output = (Output){ .model = m, .shows_text = command == GENERATE && !o.watch };
+    *s.output = (Output){ .model = m, .shows_text = o.command == GENERATE && !o.watch };
     warn_memory(&s.run);
     return s;
 }
@@ -1871,11 +1827,19 @@ static void forget(Session *s) {
     s->run.position = 0;
 }
 
+/* Does with the prompt in the history what the command line asks for. */
+static void answer(Session *s) {
+    if (o.command == COMPARE) show_cases(s);
+    else if (o.command == SCORE) score(s, 0);
+    else if (o.command == ANSWER) score_answers(s);
+    else run_turn(s);
+}
+
 /* Puts a prompt to a session. In a conversation that has no room left, a new one begins. */
 static void ask(Session *s, const Text *text, bool conversation) {
     enum { ROOM = 32 };                     // tokens that an answer may want
-    bool first = command != GENERATE || s->history.n == 0;
-    if (command != GENERATE) forget(s);
+    bool first = o.command != GENERATE || s->history.n == 0;
+    if (o.command != GENERATE) forget(s);
     add_prompt(s, text->data, text->n);
     int room = s->run.context - (int)s->history.n;
     if (conversation && s->chat && !first && room < min_int(ROOM, s->max_tokens)) {
@@ -1888,10 +1852,7 @@ static void ask(Session *s, const Text *text, bool conversation) {
         note("%zu tokens do not fit into a context of %d: ask for less, or raise -c",
              s->history.n, s->run.context);
         forget(s);
-    } else if (command == COMPARE) show_cases(s);
-    else if (command == SCORE) score(s, 0);
-    else if (command == ANSWER) score_answers(s);
-    else run_turn(s);
+    } else answer(s);
 }
 
 /* Reads a line from a terminal; false at the end of the input. Meanwhile Ctrl-C is an end of line
@@ -1901,6 +1862,7 @@ static bool read_line(Text *line) {
     char bytes[LONGEST], last = 0;
     line->n = 0;
     waiting = 1;
+    fputs("> ", stderr);
     if (tcgetattr(0, &terminal) == 0) {
         struct termios typing = terminal;
         typing.c_cc[VINTR] = _POSIX_VDISABLE;
@@ -1920,6 +1882,7 @@ static bool read_line(Text *line) {
     restore_terminal();
     waiting = 0;
     if (last == '\n') line->n--;
+    else if (line->n == 0) fputc('\n', stderr);
     return line->n > 0 || last == '\n';
 }
 
@@ -1947,7 +1910,7 @@ static int available_processors(void) {
 int main(int argc, char **argv) {
     program = "qwen";
     // A file opened below must not get the number of a standard stream that is closed.
-    for (int i = 0; i < 3; i++) if (fcntl(i, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) return 1;
+    for (int i = 0; i < 3; i++) if (fcntl(i, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0) return 1;
     signal(SIGPIPE, SIG_IGN);               // a closed pipe is an error like others: flush_output
     parse_options(argc, argv);
     if (o.help) { print_help(); return 0; }
@@ -1963,39 +1926,29 @@ int main(int argc, char **argv) {
     int n = 0;
     if (o.compare) models[n++] = map_model(o.compare);
     models[n++] = map_model(o.model);
-    if (o.logits) check_output("--logits", o.logits, models, n);
-    if (o.quantize) check_output("--quantize", o.quantize, models, n);
-    if (command == INFO) print_info(models[0]);
-    if (command == QUANTIZE) quantize(models[0], o.quantize);
-    if (command == INFO || command == QUANTIZE) return 0;
+    check_output(o.logits ? o.logits : o.quantize, models, n);
+    if (o.command == INFO) print_info(models[0]);
+    if (o.command == QUANTIZE) quantize(models[0], o.quantize);
+    if (o.command == INFO || o.command == QUANTIZE) return 0;
 
     Pool *pool = start_pool((int)o.threads);
     static Session sessions[2];
     for (int i = 0; i < n; i++) sessions[i] = new_session(models[i], pool);
     bool conversation = !o.ids && o.prompts.n == 0 && isatty(0);
-    Text line = { 0 }, *prompts = o.prompts.text;
-    size_t n_prompts = o.prompts.n;
-    if (n_prompts == 0 && !o.ids && !conversation) {
-        line = read_prompt();
-        prompts = &line;
-        n_prompts = 1;
-    }
-    FILE *logits = o.logits ? create_file(o.logits) : NULL;
-    sessions[0].output->logits = logits;
+    Text line = { 0 };                      // a prompt that is typed or piped
+    if (o.prompts.n == 0 && !o.ids && !conversation) line = read_prompt();
+    if (o.logits) sessions[0].output->logits = create_file(o.logits);
     if (o.ids) {
         read_ids(o.ids, "--ids", models[0]->header.vocab_size, &sessions[0].history);
-        if (command == SCORE) score(&sessions[0], 0);
-        else run_turn(&sessions[0]);
+        answer(&sessions[0]);
     }
-    for (size_t i = 0; conversation || i < n_prompts; i++) {
+    for (size_t i = 0; !o.ids && (conversation || i == 0 || i < o.prompts.n); i++) {
         interrupted = 0;                    // a Ctrl-C has ended the turn before
-        if (conversation) fputs("> ", stderr);
-        if (conversation && !read_line(&line)) { fputc('\n', stderr); break; }
-        if (conversation && line.n == 0) continue;
-        for (int k = 0; k < n && !interrupted; k++)
-            ask(&sessions[k], conversation ? &line : &prompts[i], conversation);
+        if (conversation && !read_line(&line)) break;
+        for (int k = 0; k < n && !interrupted && !(conversation && line.n == 0); k++)
+            ask(&sessions[k], o.prompts.n > 0 ? &o.prompts.text[i] : &line, conversation);
     }
     if (interrupted && !conversation) return 130;           // an unfinished --logits file goes
-    if (logits) finish_file(logits, o.logits);
+    if (o.logits) finish_file(sessions[0].output->logits, o.logits);
     return 0;
 }

@@ -309,7 +309,7 @@ typedef struct { uint32_t first, second, composed; } Pair;  // composed = first 
 typedef struct {                            // pointers into the map
     uint32_t n_vocab, n_added, n_slots, n_blocks, n_decompositions, n_compositions, n_bytes;
     int slot_shift;                         // 32 - log2(n_slots)
-    const char *unicode_version;            // [16], NUL-padded
+    const char *path, *unicode_version;     // of the file; [16], NUL-padded
     const uint32_t *byte_id;                // [256]
     const uint32_t *token_start;            // [n_vocab + 1]
     const uint32_t *added;                  // [n_added], longest text first
@@ -335,11 +335,15 @@ static const void *next_array(Section *s, uint64_t count, uint64_t size) {
     return s->file->data + h->tokenizer_offset + begin;
 }
 
-/* Returns the bytes of a token: none for an id without one, since vocab_size may be larger. */
+/* Returns the bytes of a token: none for an id without one, since vocab_size may be larger. What
+ * was checked at the start is checked again: someone may have overwritten the file since. */
 static const unsigned char *token_bytes(const Tokenizer *t, int id, size_t *size) {
     bool known = id >= 0 && (uint32_t)id < t->n_vocab;
-    *size = known ? t->token_start[id + 1] - t->token_start[id] : 0;
-    return known ? t->bytes + t->token_start[id] : t->bytes;
+    uint32_t begin = known ? t->token_start[id] : 0, end = known ? t->token_start[id + 1] : 0;
+    if (begin > end || end > t->n_bytes)
+        die(1, "the file changed while it was read: %s: copy it again", t->path);
+    *size = end - begin;
+    return t->bytes + begin;
 }
 
 static bool all_below(const void *numbers, size_t n, uint32_t limit) {
@@ -386,7 +390,8 @@ static Tokenizer open_tokenizer(const File *file) {
     const uint32_t *head = next_array(&s, 16, sizeof *head);
     Tokenizer t = { .n_vocab = head[0], .n_added = head[1], .n_slots = head[2], .n_blocks = head[3],
                     .n_decompositions = head[4], .n_compositions = head[5], .n_bytes = head[6],
-                    .unicode_version = (const char *)(head + 8), .slot_shift = 32 };
+                    .path = file->path, .unicode_version = (const char *)(head + 8),
+                    .slot_shift = 32 };
     t.byte_id = next_array(&s, 256, sizeof *t.byte_id);
     t.token_start = next_array(&s, (uint64_t)t.n_vocab + 1, sizeof *t.token_start);
     t.added = next_array(&s, t.n_added, sizeof *t.added);
