@@ -3,8 +3,8 @@
     python3 tests/bench.py [--shape 0.5b|1.8b] [--rounds 3] [--tokenizer DIR] [--compiler CC]
 
 Makes a model with random weights at a real shape in a temporary folder (2 GB for 0.5b, 8 GB for
-1.8b), and an int8 copy, and runs them with the build of the Makefile; where the machine has AVX-512,
-also with one for AVX2, which most machines have. Runs take turns, and beside each stands a
+1.8b), and an int8 copy, and runs them with the build of the Makefile; where the machine has
+AVX-512, also with one for AVX2, which most machines have. Runs take turns, and beside each stands a
 measurement of the machine (machine.c), because both change from one minute to the next on a shared
 computer: a figure is the median of the rounds, a share the median of the ratios.
 """
@@ -121,8 +121,8 @@ def measure(qwen: str, machine: str, models: Dict[str, str], rounds: int) -> Non
     draw = random.Random(1)
     ids = {n: " ".join(str(draw.randrange(1000)) for _ in range(n)) for n in PROMPTS}
     n_threads = sorted({1, os.cpu_count() or 1})
-    results: Dict[Tuple[str, int, int], List[Result]] = {}      # (weights, prompt or 0: new, threads)
-    limits: Dict[int, List[Tuple[float, float]]] = {}           # threads: (GB/s, GFLOP/s)
+    results: Dict[Tuple[str, int, int], List[Result]] = {}  # (weights, prompt or 0: new, threads)
+    limits: Dict[int, List[Tuple[float, float]]] = {}       # threads: (GB/s, GFLOP/s)
     for i in range(rounds):
         for name, path in models.items():
             gigabytes, gigaflops = costs(path)
@@ -187,8 +187,8 @@ def bench(args: argparse.Namespace, folder: str) -> None:
 
     processor = cpuinfo("model name") or platform.processor() or platform.machine()
     print(f"{args.shape} shape, random weights; {processor}; medians, rounds: {args.rounds}")
-    print("GB/s: the weights that a new token reads. GFLOP/s: the layers' matrix products; attention"
-          " comes on top.")
+    print("GB/s: the weights that a new token reads. GFLOP/s: the layers' matrix products; "
+          "attention comes on top.")
     builds = [("the build of the Makefile", qwen, "native")]
     if "avx512f" in cpuinfo("flags").split():
         target = "x86-64-v3"
@@ -211,7 +211,7 @@ def bench(args: argparse.Namespace, folder: str) -> None:
     megabytes = TEXT_SIZE * 1e-6 / tokenizer_time
     print(f"\nstart: --info {start_up * 1e3:.1f} ms; first token of a prompt of 10: "
           f"{first_token:.2f} s")
-    print(f"sampler: {sampler * 1e-3:.2f} ms a token by a chat model's defaults, vocabulary 151,936")
+    print(f"sampler: {sampler * 1e-3:.2f} ms a token, a chat model's defaults, vocabulary 151,936")
     print(f"tokenizer: {megabytes:.1f} MB/s; export.py: {export_time:.1f} s; "
           f"--quantize: {quantize_time:.1f} s")
 

@@ -1,5 +1,6 @@
-/* What this machine can do, for tests/bench.py to compare with: GB/s of plain reads of a mapped FILE
- * and GFLOP/s of float32 multiply-adds, with THREADS threads at once, each the best of a few passes.
+/* What this machine can do, for tests/bench.py to compare with: GB/s of plain reads of a mapped
+ * FILE and GFLOP/s of float32 multiply-adds, with THREADS threads at once, each the best of a few
+ * passes.
  *
  *     machine FILE THREADS
  */
@@ -30,7 +31,7 @@ static void *read_words(void *argument) {
     return NULL;
 }
 
-/* 96 independent chains of multiply-adds: enough to hide the latency, few enough to stay in registers. */
+/* 96 independent chains of multiply-adds: enough to hide the latency, few enough for registers. */
 static void *multiply_add(void *argument) {
     Part *part = argument;
     float sums[SUMS], a = 0.999f + (float)part->n * 1e-30f, b = 0.001f;

@@ -1,5 +1,5 @@
-/* How long it takes to choose a token, for tests/bench.py: microseconds of ./qwen's own sampler with a
- * chat model's defaults, at a vocabulary of 151,936, the best of a few passes.
+/* How long it takes to choose a token, for tests/bench.py: microseconds of ./qwen's own sampler with
+ * a chat model's defaults, at a vocabulary of 151,936, the best of a few passes.
  */
 #define main qwen_main
 #include "../qwen.c"
@@ -8,11 +8,10 @@
 enum { VOCAB = 151936, TOKENS = 50, PASSES = 5 };
 
 int main(void) {
-    Sampler s = { .temperature = 0.7f, .top_k = 20, .top_p = 0.8f, .penalty = 1.1f, .random = 1 };
-    s.logits = allocate(VOCAB, sizeof *s.logits);
-    s.candidates = allocate(VOCAB, sizeof *s.candidates);
-    s.probabilities = allocate(VOCAB, sizeof *s.probabilities);
-    float *logits = allocate(VOCAB, sizeof *logits);
+    static float logits[VOCAB], penalised[VOCAB], probabilities[VOCAB];
+    static Candidate candidates[VOCAB];
+    Sampler s = { .temperature = 0.7f, .top_k = 20, .top_p = 0.8f, .penalty = 1.1f, .random = 1,
+                  .logits = penalised, .candidates = candidates, .probabilities = probabilities };
     Ids history = { 0 };
     uint64_t random = 2;
     for (int i = 0; i < VOCAB; i++)             // about normal, of standard deviation 2
