@@ -44,22 +44,8 @@ if __name__ == "__main__":              # before the imports below, which take a
         if signal.getsignal(number) != signal.SIG_IGN:      # nohup ignores SIGHUP
             signal.signal(number, interrupted)
 
-import argparse
-import ast
-import base64
-import errno
-import itertools
-import json
-import math
-import operator
-import re
-import reprlib
-import stat
-import struct
-import time
-import unicodedata
-import warnings
-import zlib
+import argparse, ast, base64, errno, itertools, json, math, operator    # noqa: E401
+import re, reprlib, stat, struct, time, unicodedata, warnings, zlib     # noqa: E401
 from collections import Counter, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
@@ -67,6 +53,7 @@ from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 ALIGN = 64                              # bytes; sections, arrays, tensors start at multiples of it
 CHUNK = 8 << 20                         # bytes of weights read at a time
 MAX_JSON = 64 << 20                     # bytes; the real tokenizer.json has 7 to 11 MB
+MAX_TEMPLATE = 1 << 16                  # characters of a chat template and of what it makes
 DTYPE_SIZE = {"BF16": 2, "F16": 2, "F32": 4}
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 NONE = 0xFFFFFFFF
@@ -282,11 +269,13 @@ QUESTION = " Q\n"
 FOUND = {"messages": [0], "messages[0].role": "user", "messages[0].content": QUESTION,
          "add_generation_prompt": True, "loop.first": True, "loop.last": True, "loop.index0": 0,
          "loop.index": 1, "loop.length": 1, "true": True, "false": False, "none": ""}
+PLAIN_CHATS = "chats will be ChatML without a default system message"
 UNKNOWN = object()                      # the value of an expression that is not understood
 OPERATORS = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mod: operator.mod, ast.Eq: operator.eq,
-    ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.Gt: operator.gt, ast.LtE: operator.le,
-    ast.GtE: operator.ge, ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b}
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Eq: operator.eq, ast.NotEq: operator.ne,
+    ast.Lt: operator.lt, ast.Gt: operator.gt, ast.LtE: operator.le, ast.GtE: operator.ge,
+    ast.Mod: lambda a, b: divmod(a, b)[1], ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b}
 TESTS = {"defined": lambda x: x != "", "none": lambda x: x == "", "string": lambda x: x != "",
          "true": lambda x: x is True, "false": lambda x: x is False}
 
@@ -310,8 +299,9 @@ def evaluate(text: str, names: Dict[str, Any]) -> Any:
             parts, settles = [value(part) for part in node.values], isinstance(node.op, ast.Or)
             settled = [p for p in parts if p is not UNKNOWN and bool(p) == settles]
             return settled[0] if settled else UNKNOWN if UNKNOWN in parts else parts[-1]
-        if isinstance(node, ast.IfExp) and value(node.test) is not UNKNOWN:
-            return value(node.body if value(node.test) else node.orelse)
+        if isinstance(node, ast.IfExp):
+            test = value(node.test)
+            return UNKNOWN if test is UNKNOWN else value(node.body if test else node.orelse)
         if isinstance(node, ast.Call) and node.func.attr in ("strip", "lstrip", "rstrip"):
             return getattr(value(node.func.value), node.func.attr)(*map(value, node.args))
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
@@ -323,7 +313,8 @@ def evaluate(text: str, names: Dict[str, Any]) -> Any:
             left, test = value(node.left), TESTS[name.split()[-1].rstrip(")").lower()]
             return UNKNOWN if left is UNKNOWN else test(left) == isinstance(node.ops[0], ast.Is)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            return UNKNOWN if value(node.operand) is UNKNOWN else not value(node.operand)
+            operand = value(node.operand)
+            return UNKNOWN if operand is UNKNOWN else not operand
         if isinstance(node, (ast.BinOp, ast.Compare)):
             op, left, right = (node.op, node.left, node.right) if isinstance(node, ast.BinOp) else (
                 node.ops[0], node.left, node.comparators[0])
@@ -336,7 +327,8 @@ def evaluate(text: str, names: Dict[str, Any]) -> Any:
             warnings.simplefilter("ignore")
             text = "(" + re.sub("(?s)" + STRING + "|[|~]", decode, text).strip() + ")"
             return value(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+    except (SyntaxError, ValueError, TypeError, LookupError, AttributeError,
+            ArithmeticError, RecursionError, MemoryError):
         return UNKNOWN
 
 def walk(template: str, names: Dict[str, Any]) -> Any:
@@ -347,6 +339,8 @@ def walk(template: str, names: Dict[str, Any]) -> Any:
             (r"(?m)^[ \t]+(?=\{%[^+])", ""), (r"%\}\n", "%}"),
             (r"\s*\{([%{])-", r"{\1"), (r"-([%}])\}\s*", r"\1}")):
         template = re.sub(old, new, template)
+    if len(template) > MAX_TEMPLATE:
+        return UNKNOWN
     out, blocks = "", [(True, True)]    # of each block: whether a branch was taken, whether it runs
     for tag, shown, text in TAG.findall(template):
         word, _, rest = tag.strip().partition(" ")
@@ -357,12 +351,12 @@ def walk(template: str, names: Dict[str, Any]) -> Any:
             names.update({f"{target.strip()}.role": "user", f"{target.strip()}.content": QUESTION})
             word, rest = "if", "({}) and ({})".format(*(rest + " if true").split(" if ")[:2])
         if word in ("if", "elif", "else"):
-            taken = word != "if" and blocks.pop()[0]
+            taken = word != "if" and len(blocks) > 1 and blocks.pop()[0]
             test = word == "else" or evaluate(rest, names)
             test = test if test is UNKNOWN else bool(test) and taken is not True
             test = UNKNOWN if test and taken is UNKNOWN else test
             blocks.append((taken or test, test))
-        elif word in ("endif", "endfor"):
+        elif word in ("endif", "endfor") and len(blocks) > 1:
             blocks.pop()
         elif word == "set" and live:
             target, _, rest = rest.partition("=")
@@ -374,19 +368,22 @@ def walk(template: str, names: Dict[str, Any]) -> Any:
             if type(part) is not str or live is UNKNOWN and part.strip():
                 return UNKNOWN
             out += part
+        if len(out) + sum(len(text) for text in names.values() if type(text) is str) > MAX_TEMPLATE:
+            return UNKNOWN              # it doubles a text again and again
     return out
 
 def read_template(directory: str, config: Settings) -> Tuple[Tuple[int, int, int], bytes]:
     """Returns (chatml, opening, cuts_reasoning), the default system message: what the chat template
     in chat_template.jinja, or else in tokenizer_config.json, makes of a question."""
-    path, template = os.path.join(directory, "chat_template.jinja"), config.values.get("chat_template")
+    path = os.path.join(directory, "chat_template.jinja")
+    template = config.values.get("chat_template")
     if os.path.lexists(path):
         config, template = Settings(path, {}), read_text(path)
     elif type(template) is list:        # of named ones
         template = ([t.get("template") for t in template if type(t) is dict
                      and t.get("name") == "default"] or [template])[0]
     if template is None:
-        say("note: no chat template, chats will be ChatML without a default system message", directory)
+        say("note: no chat template, " + PLAIN_CHATS, directory)
         return (1, 1, 0), b""
     if type(template) is not str:
         config.refuse("chat_template", "it should be a text, or a list with one named default")
@@ -405,7 +402,7 @@ def read_template(directory: str, config: Settings) -> Tuple[Tuple[int, int, int
     own = [turns + question + "<|im_end|>\n" + OPENINGS[opening] for question in (QUESTION, "Q")]
     if text != own[0]:
         say("note: the chat template " + (
-            "is not followed, chats will be ChatML without a default system message" if not known else
+            "is not followed, " + PLAIN_CHATS if not known else
             "trims messages, ./qwen does not" if text == own[1] else
             f"makes {text!r} of a question, ./qwen {own[0]!r}"), config.path)
     encoded = system.encode("utf-8", "replace")
@@ -421,7 +418,7 @@ def byte_alphabet() -> Dict[int, int]:
     GPT-2 did."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
-    return {**{byte: byte for byte in printable}, **{256 + i: byte for i, byte in enumerate(others)}}
+    return {**dict(zip(printable, printable)), **{256 + i: byte for i, byte in enumerate(others)}}
 
 def check_pipeline(tokenizer: Settings, model: Settings) -> None:
     """Refuses a tokenizer.json that does anything but NFC, the Qwen split and byte-level BPE."""
@@ -430,12 +427,12 @@ def check_pipeline(tokenizer: Settings, model: Settings) -> None:
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
     steps = [{k: v for k, v in step.items() if k != "trim_offsets"} if type(step) is dict else step
              for step in tokenizer.inside("pre_tokenizer").get("pretokenizers", list, [])]
-    processor, decoder = (tokenizer.get(name, dict, {"type": other}).get("type") for name, other in (
-        ("post_processor", "ByteLevel"), ("decoder", "")))
+    byte_levels = {name: tokenizer.get(name, dict, {"type": "ByteLevel"}).get("type")
+                   for name in ("post_processor", "decoder")}
     for name, right in (("pre_tokenizer", steps == [split, byte_level]),
                         ("normalizer", tokenizer.get("normalizer", dict) == {"type": "NFC"}),
-                        ("decoder", decoder == "ByteLevel"),
-                        ("post_processor", processor == "ByteLevel")):
+                        ("decoder", byte_levels["decoder"] == "ByteLevel"),
+                        ("post_processor", byte_levels["post_processor"] == "ByteLevel")):
         if not right:
             tokenizer.refuse(name)
     for name in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
@@ -453,7 +450,7 @@ def read_tokens(tokenizer: Settings, model: Settings, vocab_size: int,
     vocab, alphabet = model.get("vocab", dict), byte_alphabet()
     for text, i in vocab.items():
         if type(i) is not int or not 0 <= i < vocab_size:
-            refuse(f"vocab gives {brief.repr(text)} the id {brief.repr(i)}, vocab_size is {vocab_size}")
+            refuse(f"vocab gives {brief.repr(text)} the id {brief.repr(i)}, beyond vocab_size")
     if "" in vocab or not set(map(ord, set().union(*vocab))) <= set(alphabet):
         refuse("vocab has a token that is not made of the byte-level alphabet")
     tokens = {i: text.translate(alphabet).encode("latin-1") for text, i in vocab.items()}
@@ -471,10 +468,11 @@ def read_tokens(tokenizer: Settings, model: Settings, vocab_size: int,
         for flag in ("single_word", "lstrip", "rstrip"):
             if token.get(flag, bool, False):
                 refuse(f"the added token {brief.repr(text)} has {flag}")
-        if not text or text in added or vocab.get(text, i) != i or i in tokens and text not in vocab:
-            refuse(f"the added token {brief.repr(text)} with id {i} is empty or contradicts another")
-        if not text.isprintable() and any(0xD800 <= ord(c) < 0xE000 for c in text) \
-                or normalized and any(map(may_change, map(ord, text))):
+        taken = i in tokens and text not in vocab
+        if not text or text in added or vocab.get(text, i) != i or taken:
+            refuse(f"the added token {brief.repr(text)} with id {i} is empty or contradicts others")
+        changes = normalized and any(may_change(ord(c)) for c in text)
+        if changes or re.search("[\ud800-\udfff]", text):
             refuse(f"the added token {brief.repr(text)} is no text in NFC")
         added[text], tokens[i] = i, text.encode()
         flags[i] = token.get("special", bool, False) << 31 | normalized << 30
@@ -623,7 +621,8 @@ def read_tensor_list(path: str) -> Dict[str, Tensor]:
     """Returns the tensors of one file: u64 length of a header, the header as JSON {name: {dtype,
     shape, data_offsets}}, data without gaps."""
     with open_input(path) as file:
-        file_size, start = os.fstat(file.fileno()).st_size, 8 + int.from_bytes(file.read(8), "little")
+        file_size = os.fstat(file.fileno()).st_size
+        start = 8 + int.from_bytes(file.read(8), "little")
         if not 8 < start <= min(file_size, MAX_JSON):
             raise Refusal("not a safetensors file, or truncated", path, AGAIN)
         header = parse_json(file.read(start - 8).decode("utf-8", "replace"), path)
@@ -656,8 +655,7 @@ def find_tensors(directory: str) -> Dict[str, Tensor]:
         index = read_json(directory, "model.safetensors.index.json")
         weight_map = index.get("weight_map", dict)
         for shard in weight_map.values():
-            if type(shard) is not str or not shard.isprintable() or os.path.basename(shard) != shard \
-                    or not shard:
+            if type(shard) is not str or not re.fullmatch(r"[^/\0-\x1f\ud800-\udfff]+", shard):
                 raise Refusal(f"weight_map has {brief.repr(shard)} instead of a file name",
                               index.path, AGAIN)
         shards = sorted(set(weight_map.values()))
@@ -723,8 +721,8 @@ def choose_tensors(c: Config, directory: str) -> Tuple[Config, List[Tensor]]:
         tensor = found.pop(name)
         if (tensor.shape != shape
                 or tensor.size != math.prod(shape) * DTYPE_SIZE.get(tensor.dtype, 0)):
-            raise Refusal(f"tensor {tensor.name} has the dtype {brief.repr(tensor.dtype)}, the shape "
-                          f"{brief.repr(tensor.shape)} and {tensor.size} bytes", tensor.path,
+            raise Refusal(f"tensor {tensor.name} has the dtype {brief.repr(tensor.dtype)}, the "
+                          f"shape {brief.repr(tensor.shape)} and {tensor.size} bytes", tensor.path,
                           f"by config.json it should have the shape {shape}, in BF16, F16 or F32")
         chosen.append(tensor)
     unused = sorted(n for n in found if n != "lm_head.weight" and not n.endswith(".inv_freq"))
@@ -816,8 +814,9 @@ def write_behind(out: Any, pieces: Iterator[bytes], total: int) -> None:
             done, now = done + len(piece), time.monotonic()
             if fancy and now - shown > 0.1:
                 shown = now
-                show(f"\r[{'#' * (30 * done // total):30}] {done / 1e9:.2f} of {total / 1e9:.2f} GB, "
-                     f"{done / 1e6 / (now - start):.0f} MB/s\x1b[K")
+                bar, speed = "#" * (30 * done // total), done / 1e6 / (now - start)
+                show(f"\r[{bar:30}] {done / 1e9:.2f} of {total / 1e9:.2f} GB, {speed:.0f} MB/s"
+                     "\x1b[K")
         written.result()
 
 # -- The file --------------------------------------------------------------------------------------
@@ -861,12 +860,13 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
     padding = bytes(-len(section) % ALIGN)
     weights_offset = 1152 + len(section + padding)
     file_size = weights_offset
-    for tensor in tensors:
-        file_size += -file_size % ALIGN + math.prod(tensor.shape) * (2 if len(tensor.shape) == 2 else 4)
+    for tensor in tensors:              # matrices as bf16, norms and biases as float32
+        width = 2 if len(tensor.shape) == 2 else 4
+        file_size += -file_size % ALIGN + math.prod(tensor.shape) * width
     header = struct.pack(
         "<8sII5QII8IIfdIIIIIIIIIIIIfIfffI32II64s768s4x", b"qwen.c\n\0", 2, 1152, file_size, 1152,
-        len(section), weights_offset, file_size - weights_offset, 0, 0, *c, kind == "chat", *framing,
-        *(added[text] for text in SPECIAL), tokenizer_eos, *generation, len(eos), *eos,
+        len(section), weights_offset, file_size - weights_offset, 0, 0, *c, kind == "chat",
+        *framing, *(added[text] for text in SPECIAL), tokenizer_eos, *generation, len(eos), *eos,
         *[0] * (32 - len(eos)), len(system),
         name.encode("utf-8", "replace")[:63].decode("utf-8", "ignore").encode(), system)
 
