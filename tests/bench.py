@@ -50,7 +50,7 @@ def note(text: str) -> None:
 
 def run(*command: str, **options: object) -> "subprocess.CompletedProcess[str]":
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            encoding="utf-8", **options)
+                            encoding="utf-8", errors="replace", **options)
     if result.returncode:
         sys.exit(f"bench.py: exit status {result.returncode}: {' '.join(command)[:200]}: "
                  + result.stderr.strip())

@@ -1,5 +1,5 @@
-/* How long it takes to choose a token, for tests/bench.py: microseconds of ./qwen's own sampler with
- * a chat model's defaults, at a vocabulary of 151,936, the best of a few passes.
+/* How long it takes to choose a token, for tests/bench.py: microseconds of ./qwen's own sampler
+ * with a chat model's defaults, at a vocabulary of 151,936, the best of a few passes.
  */
 #define main qwen_main
 #include "../qwen.c"
