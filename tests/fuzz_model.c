@@ -1,14 +1,11 @@
-/* Fuzzes ./qwen with model files (clang's libFuzzer): each input is a .bin, and the file's last byte says what the program
- * does with it, at a terminal or not. It may refuse, but not crash.
+/* Fuzzes ./qwen with model files (clang's libFuzzer): each input is a .bin, and the file's last
+ * byte says what the program does with it, at a terminal or not. It may refuse, but not crash.
+ * fuzz.sh builds and runs it.
  *
- *     clang -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined,float-cast-overflow -fno-sanitize-recover=all \
- *         tests/fuzz_model.c -o fuzz_model -lm -pthread
- *     ./fuzz_model -close_fd_mask=3 -detect_leaks=0 -max_len=400000 DIRECTORY      (which holds a few small .bin to begin with)
- *
- * The file and each buffer lie in blocks of the heap of their own, so that AddressSanitizer sees one byte too far;
- * the end of the program is a jump back to here.
+ * The file and each buffer lie in blocks of the heap of their own, so that AddressSanitizer sees
+ * one byte too far. The end of the program is a jump back to here.
  */
-#define _DEFAULT_SOURCE
+#define _GNU_SOURCE
 #define _DARWIN_C_SOURCE
 #include <fcntl.h>
 #include <setjmp.h>
@@ -20,12 +17,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MOST_MEMORY = 1 << 26 };             // larger blocks can't be had, as if address space ran out
+enum { MOST_MEMORY = 1 << 26 };         // larger blocks can't be had, as if address space ran out
 
 static const uint8_t *input;
 static size_t input_size;
 static jmp_buf program_end;
-static void *blocks[4096];                  // all that the program has from the heap
+static void *blocks[4096];              // all that the program has from the heap
 static size_t n_blocks;
 
 /* Writes down a new block, in place of an old one if there is one; NULL if it can't be had. */
@@ -39,7 +36,7 @@ static void *take_block(void *old, void *new) {
 }
 
 static void *fuzz_calloc(size_t count, size_t size) {
-    return take_block(NULL, count <= MOST_MEMORY / size ? calloc(count, size) : NULL);
+    return take_block(NULL, count <= MOST_MEMORY / (size + !size) ? calloc(count, size) : NULL);
 }
 
 static void *fuzz_realloc(void *block, size_t size) {
@@ -66,45 +63,60 @@ static int fuzz_fstat(struct stat *status) {
 #define calloc fuzz_calloc
 #define realloc fuzz_realloc
 #define free fuzz_free
-#define open(path, flags) 0
+#define open(...) 0
 #define close(descriptor) (void)(descriptor)
 #define fstat(descriptor, status) fuzz_fstat(status)
 #define mmap(address, size, protection, flags, descriptor, offset) fuzz_mmap(size, descriptor)
-#define sigaction(number, action, old) (void)(action)
+#define signal(number, action) (void)(action)
+#define sigaction(number, action, old) ((void)(number), (void)(action))
 #define isatty(descriptor) (input[input_size - 1] % 2)
 #define atexit(function) (void)(function)
 #define exit(status) longjmp(program_end, (status) + 1)
 #define main qwen_main
-#undef _DEFAULT_SOURCE
+#undef _GNU_SOURCE
 #undef _DARWIN_C_SOURCE
 #include "../qwen.c"
 #undef main
 #undef exit
 #undef free
 
+int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed);
 
-#define PROMPT "It's 3.14, hello  world\n\n\xe8\x8b\xb9\xe6\x9e\x9c\xe6\x98\xaf e\xcc\x81\xcc\xa3 \xed\x95\x9c <|im_end|>\xff"
+#define PROMPT "It's 3.14, hello  world\n\n\xe8\x8b\xb9\xe6\x9e\x9c\xe6\x98\xaf e\xcc\x81" \
+               "\xcc\xa3 \xed\x95\x9c <|im_end|>\xff <think>"
+
+static char no_options[sizeof o];       // what the command line is before it is read
+
+int LLVMFuzzerInitialize(int *argc, char ***argv) {
+    (void)argc, (void)argv;
+    memcpy(no_options, &o, sizeof o);
+    return 0;
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static char *commands[][16] = {
-        { "qwen", "m.bin", "-p", PROMPT, "-t", "1", "-n", "3", "--seed", "1" },
-        { "qwen", "m.bin", "-p", PROMPT, "-t", "1", "-n", "3", "-m", "base", "--watch", "--temp", "1" },
-        { "qwen", "m.bin", "-p", PROMPT, "-t", "1", "-n", "3", "--compare", "m.bin" },
-        { "qwen", "m.bin", "-p", "It's", "-t", "1", "-c", "99", "-m", "base", "--score" },
-        { "qwen", "m.bin", "--info" },
+        { "-p", PROMPT, "-n", "3", "--seed", "1" },
+        { "-p", PROMPT, "-n", "3", "-m", "base", "--watch", "--top", "2", "--temp", "1" },
+        { "-p", PROMPT, "-p", "hi", "-n", "3", "--plain" },
+        { "-p", PROMPT, "-n", "3", "--compare", "m.bin" },
+        { "-p", "It's", "-c", "99", "-m", "base", "--score" },
+        { "-p", "It's", "-c", "199", "--answer", PROMPT },
+        { "--info" },
     };
     if (size == 0) return 0;
     char **command = commands[data[size - 1] / 2 % (sizeof commands / sizeof *commands)];
-    int n = 0;
-    while (command[n]) n++;
+    char *arguments[20] = { "qwen", "m.bin", "-t", "1" };
+    int n = 4;
+    while (*command) arguments[n++] = *command++;
     input = data;
     input_size = size;
+    memcpy(&o, no_options, sizeof o);
     switch (setjmp(program_end)) {
-    case 0: if (qwen_main(n, command) != 0) abort(); break;
-    case 1: case 2: break;                  // exit(0), and exit(1) for a file that is refused
+    case 0: if (qwen_main(n, arguments) != 0) abort(); break;
+    case 1: case 2: break;              // exit(0), and exit(1) for a file that is refused
     default: abort();
     }
     while (n_blocks > 0) free(blocks[--n_blocks]);
@@ -115,30 +127,38 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
  * Mutations that get past the first checks
  * ------------------------------------------------------------------------------------------- */
 
-/* Where the weights end by the header; 0 if it names sizes that the program refuses. */
-static uint64_t weights_end(const Header *h, const uint8_t *data) {
-    if (h->dim > 1 << 20 || h->hidden_dim > 1 << 20 || h->n_layers > 1 << 12 || h->n_heads > 1 << 12 || h->head_dim > 1 << 12
-        || h->n_kv_heads > h->n_heads || h->vocab_size > 1 << 24) return 0;
-    Model m = { .dim = (int)h->dim, .hidden_dim = (int)h->hidden_dim,
-                .q_dim = (int)(h->n_heads * h->head_dim), .kv_dim = (int)(h->n_kv_heads * h->head_dim) };
-    Cursor at = { .data = data, .offset = h->weights_offset, .type = h->weight_type == INT8 ? INT8 : BF16 };
-    next_matrix(&at, (int)h->vocab_size, m.dim);
-    for (uint32_t i = 0; i < h->n_layers; i++) next_layer(&at, &m);
-    next_floats(&at, m.dim);
-    if (!h->tied) next_matrix(&at, (int)h->vocab_size, m.dim);
-    return at.offset;
+enum { MOST_LAYERS = 64 };
+
+/* Where the weights end by the header; 0 if it names sizes that are far too large. */
+static uint64_t weights_end(const Header *h) {
+    static Layer layers[MOST_LAYERS];
+    static Tensor list[3 + MOST_LAYERS * TENSORS_OF_LAYER];
+    const uint32_t sizes[] = { (uint32_t)h->dim, (uint32_t)h->hidden_dim, (uint32_t)h->n_heads,
+                               (uint32_t)h->n_kv_heads, (uint32_t)h->head_dim };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) if (sizes[i] > 1 << 12) return 0;
+    if ((uint32_t)h->n_layers > MOST_LAYERS || (uint32_t)h->vocab_size > 1 << 24) return 0;
+    Model m = { .header = *h, .layers = layers, .q_dim = (int)(h->n_heads * h->head_dim),
+                .kv_dim = (int)(h->n_kv_heads * h->head_dim) };
+    const WeightType *type = &weight_types[h->weight_type == INT8 ? INT8 : BF16];
+    uint64_t end = h->weights_offset;
+    for (int i = 0, n = list_tensors(&m, list); i < n; i++) {
+        const Tensor *t = &list[i];
+        size_t row_size = t->matrix ? type->row_size(t->cols) : (size_t)t->cols * sizeof(float);
+        end = (end + 63) / 64 * 64 + (uint64_t)t->rows * row_size;
+    }
+    return end;
 }
 
-/* Makes magic, version, offsets and sizes agree, and the file as long as its weights by the header. */
+/* Makes magic, version, offsets and sizes agree, and the file as long as the header says. */
 static size_t make_consistent(uint8_t *data, size_t size, size_t max_size) {
     Header h;
     memcpy(&h, data, sizeof h);
     memcpy(h.magic, "qwen.c\n", sizeof h.magic);
-    h.version = 1;
+    h.version = 2;
     h.tokenizer_offset = h.header_size = sizeof h;
     if (h.tokenizer_size > size - sizeof h) h.tokenizer_size = size - sizeof h;
     h.weights_offset = (sizeof h + h.tokenizer_size + 63) / 64 * 64;
-    uint64_t end = weights_end(&h, data);
+    uint64_t end = weights_end(&h);
     if (end > sizeof h && end <= max_size) {
         for (; size < end; size++) data[size] = data[size / 2];
         size = end;
@@ -149,28 +169,41 @@ static size_t make_consistent(uint8_t *data, size_t size, size_t max_size) {
     return size;
 }
 
-static size_t choose(uint64_t *random, size_t n) { return (size_t)(random_uniform(random) * (double)n); }
+static size_t choose(uint64_t *state, size_t n) {
+    return (size_t)(random_uniform(state) * (double)n);
+}
 
-/* Sets some of the numbers of the header, of the tokenizer's counts, or of the whole file to what may be a limit of
- * something, or leaves the change to libFuzzer. */
+/* Sets some of the numbers of the header, of the tokenizer's counts, or of the whole file to what
+ * may be a limit of something, or leaves the change to libFuzzer. */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed) {
-    static const uint32_t limits[] = { 0, 1, 2, 3, 8, 15, 16, 17, 63, 64, 65, 255, 256, 257, 4096, 4097, 65535, 65536, 1 << 20, (1 << 20) + 1, 0x10FFFF, 0x110000,
-        1 << 24, (1 << 24) + 1, 0x7F7FFFFF, 0x7F800000, 0x7FC00000, 0x7FFFFFFF, 0x80000000, 0xFF800000, 0xFFFFFFFE, 0xFFFFFFFF };
-    uint64_t random = seed;
-    for (size_t n = 1 + choose(&random, 3); n > 0; n--) {
-        const struct { size_t begin, end; } parts[] = { { 56, 188 }, { 56, 188 }, { 1024, 1056 }, { 0, size }, { 0, size } };
-        size_t part = choose(&random, 6);
-        if (part == 5 || size < 1088) { size = LLVMFuzzerMutate(data, size, max_size); continue; }
+    static const uint32_t limits[] = {
+        0, 1, 2, 3, 8, 15, 16, 17, 63, 64, 65, 255, 256, 257, 4096, 4097, 65535, 65536, 1 << 20,
+        (1 << 20) + 1, 0x10FFFF, 0x110000, 1 << 24, (1 << 24) + 1, 0x7F7FFFFF, 0x7F800000,
+        0x7FC00000, 0x7FFFFFFF, 0x80000000, 0xC0000000, 0xFF800000, 0xFFFFFFFE, 0xFFFFFFFF };
+    enum { HEADER = sizeof(Header), COUNTS = HEADER + 32, WHOLE = HEADER + 64 };
+    const struct { size_t begin, end; } parts[] = {
+        { 56, 316 }, { 56, 316 }, { HEADER, COUNTS }, { 0, size }, { 0, size } };
+    uint64_t state = seed;
+    for (size_t n = 1 + choose(&state, 3); n > 0; n--) {
+        size_t part = choose(&state, 6);
+        if (part == 5 || size < WHOLE) {
+            size = LLVMFuzzerMutate(data, size, max_size);
+            continue;
+        }
+        size_t begin = parts[part].begin, end = parts[part].end;
+        if (end > size) end = size;
+        uint8_t *at = data + (begin + choose(&state, end - begin - 3)) / 4 * 4;
         uint32_t value;
-        uint8_t *at = data + (parts[part].begin + choose(&random, parts[part].end - parts[part].begin - 3)) / 4 * 4;
         memcpy(&value, at, sizeof value);
-        switch (choose(&random, 6)) {
-        case 0: case 1: case 2: value = limits[choose(&random, sizeof limits / sizeof *limits)]; break;
-        case 3: value += (uint32_t)choose(&random, 5) - 2; break;
-        case 4: value ^= 1u << choose(&random, 32); break;
-        default: value = (uint32_t)choose(&random, (size_t)1 << 32);
+        size_t limit = choose(&state, sizeof limits / sizeof *limits);
+        switch (choose(&state, 6)) {
+        case 0: case 1: case 2: value = limits[limit]; break;
+        case 3: value += (uint32_t)choose(&state, 5) - 2; break;
+        case 4: value ^= 1u << choose(&state, 32); break;
+        default: value = (uint32_t)choose(&state, (size_t)1 << 32);
         }
         memcpy(at, &value, sizeof value);
     }
-    return size < 1088 || choose(&random, 20) == 0 ? size : make_consistent(data, size, max_size);
+    if (size < WHOLE || choose(&state, 20) == 0) return size;
+    return make_consistent(data, size, max_size);
 }
