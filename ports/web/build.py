@@ -50,14 +50,16 @@ def build(program: str, base: str, chat: str, out: str) -> None:
         for name, content in parts_of_model(kind, read(path)):
             if parts.setdefault(name, content) != content:
                 sys.exit("build.py: the two models have different tokenizers: export them again")
+    packed = gzip.compress(b"".join(parts.values()), 9, mtime=0)
+    files = base64.b85encode(packed, pad=True).replace(b"<", b",").decode()     # no end of a script
     page = read("ports/web/page.html").decode()
     for name, value in {
             "sources": sources_hash(),
             "css": read("ports/web/page.css").decode().strip(),
             "system": read("ports/web/system.js").decode().strip(),
             "js": read("ports/web/page.js").decode().strip(),
-            "sizes": json.dumps([[name, len(content)] for name, content in parts.items()]),
-            "files": base64.b64encode(gzip.compress(b"".join(parts.values()), 9, mtime=0)).decode(),
+            "parts": json.dumps([[name, len(content)] for name, content in parts.items()]),
+            "size": str(len(packed)), "files": files,
     }.items():
         page = page.replace(f"@{name}@", value)
     with open(os.path.join(ROOT, out), "w", encoding="utf-8", newline="\n") as file:

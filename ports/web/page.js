@@ -117,13 +117,28 @@ function run(args, onText) {
   });
 }
 
+/* Bytes from base 85: five characters for four bytes, where base 64 takes five and a third. */
+function fromBase85(text, size) {
+  const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    + "!#$%&()*+-;,=>?@^_`{|}~";
+  const values = new Uint8Array(128), bytes = new DataView(new ArrayBuffer(text.length / 5 * 4));
+  for (let i = 0; i < 85; i++) values[digits.charCodeAt(i)] = i;
+  for (let i = 0, value = 0; i < text.length; i++) {
+    value = value * 85 + values[text.charCodeAt(i)];
+    if (i % 5 !== 4) continue;
+    bytes.setUint32((i - 4) / 5 * 4, value);
+    value = 0;
+  }
+  return new Uint8Array(bytes.buffer, 0, size);
+}
+
 async function load() {
-  const packed = Uint8Array.from(atob($("files").textContent), c => c.charCodeAt(0));
+  const packed = fromBase85($("files").textContent, +$("files").dataset.size);
   const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   const all = new Uint8Array(await new Response(unpacked).arrayBuffer());
   const parts = {};
   let at = 0;
-  for (const [name, size] of JSON.parse($("files").dataset.sizes))
+  for (const [name, size] of JSON.parse($("files").dataset.parts))
     parts[name] = all.subarray(at, at += size);
   const files = {};
   for (const kind of ["base", "chat"]) {            // the tokenizer is the same in both
