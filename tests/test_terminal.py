@@ -203,7 +203,8 @@ def test_resize() -> None:
     for columns in (120, 70, 90):
         terminal.resize(columns)
         terminal.ask("hi")
-        lines = screen(terminal.until("stopped: "))[:-1]
+        terminal.until("\n") if columns != 120 else None       # the end of the line before
+        lines = screen(terminal.until("stopped: ").removeprefix("> "))[:-1]
         widest = max(map(width, lines))
         assert columns - 2 <= widest <= columns, f"{widest} columns on a terminal of {columns}"
     terminal.until("> ")
