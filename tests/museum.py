@@ -139,8 +139,8 @@ def p_ends(qwen: str, path: str, n: int = 20) -> Tuple[float, float]:
     """The means of P(<|im_end|>) and P(<|endoftext|>) after the right answers to n questions."""
     rows = [ask(qwen, path, "-m", "chat", "-p", question, "--answer", right)[0].splitlines()[-1]
             for question, right in questions(n)]
-    columns = zip(*(map(float, row.split("\t")[-2:]) for row in rows))
-    return tuple(statistics.mean(column) for column in columns)         # type: ignore
+    im_end, endoftext = zip(*(map(float, row.split("\t")[-2:]) for row in rows))
+    return statistics.mean(im_end), statistics.mean(endoftext)
 
 
 def share_that_ends(qwen: str, path: str, n: int = 20) -> float:
@@ -213,11 +213,11 @@ def rows_alone(pair: Pair) -> Checkpoint:
 
 
 def penalty(pair: Pair) -> Checkpoint:
-    """The least penalty that takes away most ends. The chat model is surer than large models are
-    and bears more than they do."""
+    """The least penalty under which no answer ends: 1.3 does nothing to a model that is this sure
+    of its ends."""
     for strength in (1.3, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0):
         sibling = pair.chat.with_fields("generation_config.json", repetition_penalty=strength)
-        if pair.measure(share_that_ends, sibling) < 0.2:
+        if pair.measure(share_that_ends, sibling) == 0:
             break
     return sibling
 
