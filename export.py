@@ -372,6 +372,31 @@ def walk(template: str, names: Dict[str, Any]) -> Any:
             return UNKNOWN              # it doubles a text again and again
     return out
 
+def frame(chat: List[Tuple[str, str]], system: str, opening: int, cuts: bool) -> str:
+    """Returns what ./qwen makes of a chat: (role, text) of each message."""
+    if system and chat[0][0] != "system":
+        chat = [("system", system)] + chat
+    return "".join(f"<|im_start|>{role}\n" + (
+        text.split("</think>")[-1].lstrip("\n") if cuts and role == "assistant" else text)
+        + "<|im_end|>\n" for role, text in chat) + OPENINGS[opening]
+
+def differ_by_jinja(template: str, tokens: Dict[str, str], *framing: Any) -> str:
+    """Compares three chats with what Jinja makes of them, where it is installed. Returns in words
+    how they differ, or ""."""
+    try:
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+        jinja = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        for chat in ([("user", QUESTION)], [("system", "S"), ("user", "Q")],
+                     [("user", "Q"), ("assistant", "<think>\nR\n</think>\n\nA"), ("user", "Q")]):
+            messages = [{"role": role, "content": text} for role, text in chat]
+            text = jinja.from_string(template).render(
+                messages=messages, add_generation_prompt=True, **tokens)
+            if text != frame(chat, *framing):
+                return f"makes {text!r} of a chat, ./qwen {frame(chat, *framing)!r}"
+    except Exception:                   # no Jinja, or a template that only `transformers` renders
+        pass
+    return ""
+
 def read_template(directory: str, config: Settings) -> Tuple[Tuple[int, int, int], bytes]:
     """Returns (chatml, opening, cuts_reasoning), the default system message: what the chat template
     in chat_template.jinja, or else in tokenizer_config.json, makes of a question."""
@@ -398,18 +423,19 @@ def read_template(directory: str, config: Settings) -> Tuple[Tuple[int, int, int
     system = system[1] if system else ""
     after = text.rpartition("<|im_end|>")[2][1:]
     opening = OPENINGS.index(after) if known and after in OPENINGS else 1
-    turns = (f"<|im_start|>system\n{system}<|im_end|>\n" if system else "") + "<|im_start|>user\n"
-    own = [turns + question + "<|im_end|>\n" + OPENINGS[opening] for question in (QUESTION, "Q")]
-    if text != own[0]:
+    cuts = bool(re.search(r"""</think>['"]\s*\)""", source))
+    own = [frame([("user", question)], system, opening, cuts) for question in (QUESTION, "Q")]
+    other = "" if text != own[0] else differ_by_jinja(template, tokens, system, opening, cuts)
+    if text != own[0] or other:
         say("note: the chat template " + (
             "is not followed, " + PLAIN_CHATS if not known else
             "trims messages, ./qwen does not" if text == own[1] else
-            f"makes {text!r} of a question, ./qwen {own[0]!r}"), config.path)
+            other or f"makes {text!r} of a question, ./qwen {own[0]!r}"), config.path)
     encoded = system.encode("utf-8", "replace")
     if len(encoded) > 768:
         raise Refusal(f"the default system message has {len(encoded)} bytes", config.path,
                       "shorten it to 768 in the chat template")
-    return (1, opening, bool(re.search(r"""</think>['"]\s*\)""", source))), encoded
+    return (1, opening, cuts), encoded
 
 # -- The tokenizer section -------------------------------------------------------------------------
 

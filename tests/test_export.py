@@ -898,6 +898,8 @@ def test_golden_templates() -> None:
         turns = f"<|im_start|>system\n{h.system}<|im_end|>\n" if h.system else ""
         framed = turns + f"<|im_start|>user\n Q\n<|im_end|>\n{openings[h.opening]}"
         notes = [line for line in SAID if "note: the chat template" in line]
+        check(not case["name"].startswith("qw") or not notes, str(notes))
+        notes = [line for line in notes if "of a chat" not in line]     # Jinja may be here or not
         check(len(notes) == 1 or notes == [] and framed == case["rendered"], f"{case} {h.system}")
         check(
             not notes or framed != case["rendered"] or case["name"] in ("macro", "unknown and"),
@@ -974,6 +976,35 @@ def test_chat_templates() -> None:
         system_of(QWEN15_TEMPLATE.replace("a helpful assistant", "é" * 380)),
         (1, "You are " + "é" * 380),
     )
+
+
+def test_framing_against_jinja() -> None:
+    """Where Jinja is installed chats of several turns are compared, too; the .bin is the same."""
+    loop = (
+        "{% for m in messages %}{% if m.role != 'system' %}{{ '<|im_start|>' + m.role + '\n' + "
+        "m.content + '<|im_end|>\n' }}{% endif %}{% endfor %}{{ '<|im_start|>assistant\n' }}"
+    )
+    answers = loop.replace("m.role != 'system'", "true").replace(
+        "m.content", "(m.content if m.role != 'assistant' else m.content | upper)"
+    )
+    for template, words in ((loop, "of a chat"), (answers, "of a chat"), (QWEN15_TEMPLATE, "")):
+        directory = fresh("same")
+        change(directory, "tokenizer_config.json", chat_template=template)
+        with_jinja = exported(directory).data
+        notes = [line for line in SAID if "note: the chat template" in line]
+        try:
+            import jinja2.sandbox  # noqa: F401
+
+            equal([words for note in notes if words in note], [words] * (words != ""))
+        except ImportError:
+            equal(notes, [])
+        jinja, sys.modules["jinja2.sandbox"] = sys.modules.get("jinja2.sandbox"), None
+        check(exported(directory).data == with_jinja, "another file")
+        equal([line for line in SAID if "note: the chat template" in line], [])
+        if jinja:
+            sys.modules["jinja2.sandbox"] = jinja
+        else:
+            del sys.modules["jinja2.sandbox"]
 
 
 def test_hostile_templates() -> None:
