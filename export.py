@@ -6,6 +6,7 @@ byte lies. Standard library only, Python 3.8 or newer. Memory does not grow with
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -17,10 +18,8 @@ fancy = (os.isatty(2) and os.environ.get("TERM") != "dumb"
 
 def show(text: str) -> None:
     """Writes to standard error. The export counts even if nobody can read this."""
-    try:
+    with contextlib.suppress(OSError):
         os.write(2, text.encode("utf-8", "replace"))
-    except OSError:
-        pass
 
 def say(*parts: str) -> None:
     """Shows one line, in the place of a progress bar. Names in it may hold control characters."""
@@ -28,10 +27,8 @@ def say(*parts: str) -> None:
     show(("\r\x1b[K" if fancy else "") + line + "\n")
 
 def remove_temporary() -> None:
-    try:
+    with contextlib.suppress(OSError):
         os.unlink(temporary)
-    except OSError:
-        pass
 
 def interrupted(number: int, frame: object) -> None:
     if not complete:
@@ -568,7 +565,8 @@ qvkD$d$hBbvgUfnIV&9Jyufo72FEED_!EB9kn6v;#z~G>Q|*u981tRe2ejk72+m$T`y@=vW`m~5$3;`?
 """
 
 def unicode_tables() -> Tuple[List[int], List[int], List[int], List[int]]:
-    """Returns block, chars, decompositions, compositions: see Tokenizer in tokenizer.c."""
+    """Returns block, chars, decompositions, compositions: see Tokenizer in tokenizer.c. UNICODE is
+    LEB128 numbers: runs of kinds, runs of one and two columns, decompositions as differences."""
     old, flat = unicodedata.ucd_3_2_0, itertools.chain.from_iterable
     packed = zlib.decompress(base64.b85decode("".join(UNICODE.split())))
     numbers = iter([sum((byte & 127) << 7 * i for i, byte in enumerate(leb))
@@ -588,8 +586,9 @@ def unicode_tables() -> Tuple[List[int], List[int], List[int], List[int]]:
                "Mn": 1 << 10, "Me": 1 << 10, "Cf": 1 << 10}
     used = [chr(c) for c in (*range(0x40000), *range(0xE0000, 0xE1000))]
     n = next(numbers)
-    kinds = [new - 1 if new else combining | kind_of.get(category, 0) for new, combining, category
-             in zip(spread(take(n), take(n)), map(old.combining, used), map(old.category, used))]
+    kinds = [new - 1 if new else combining | kind_of.get(category, 0)   # 0: as in 3.2
+             for new, combining, category in zip(
+                 spread(take(n), take(n)), map(old.combining, used), map(old.category, used))]
     wide = spread(take(next(numbers)), itertools.cycle((0, 1)))
     properties = [kind & 0x3FF | (kind & 255 > 0) << 10 | (0 if kind >> 10 else 1 + double) << 11
                   for kind, double in zip(kinds, wide)]
@@ -735,7 +734,8 @@ def choose_tensors(c: Config, directory: str) -> Tuple[Config, List[Tensor]]:
     head, embedding = (found.get(name) for name in ("lm_head.weight", "model.embed_tokens.weight"))
     if c.tied and head and not embedding:
         found["model.embed_tokens.weight"] = found.pop("lm_head.weight")
-    elif c.tied and head and not same_tensors(head, embedding):
+    elif c.tied and head and any(map(operator.ne, convert_tensors([head]),
+                                     convert_tensors([embedding]))):
         c = c._replace(tied=False)
         say("note: lm_head.weight differs from the embedding and is used, though config.json says "
             "tied, as transformers 5.24 does", directory)
@@ -758,14 +758,6 @@ def choose_tensors(c: Config, directory: str) -> Tuple[Config, List[Tensor]]:
     return c, chosen
 
 # -- Weights ---------------------------------------------------------------------------------------
-
-def same_tensors(a: Tensor, b: Tensor) -> bool:
-    if (a.dtype, a.shape) != (b.dtype, b.shape):
-        return False
-    with open_input(a.path) as x, open_input(b.path) as y:
-        x.seek(a.offset)
-        y.seek(b.offset)
-        return all(x.read(n) == y.read(n) for n in [CHUNK] * (a.size // CHUNK) + [a.size % CHUNK])
 
 def has_nonfinite(data: bytes, width: int) -> bool:
     """Whether little-endian BF16 (width 2) or F32 (4) hold an infinity or a NaN: an exponent of all
@@ -849,13 +841,13 @@ def write_behind(out: Any, pieces: Iterator[bytes], total: int) -> None:
 
 def check_out(out_path: str, directory: str) -> None:
     """Refuses to replace what is no regular file, and a file of the checkpoint, under any name."""
-    if not os.path.lexists(out_path) or not os.path.exists(out_path):
+    if not os.path.exists(out_path):
         return
     if not os.path.isfile(out_path):
         raise Refusal("not a regular file", out_path, "give the name of a file to write")
-    with open(out_path, "rb") as file:
-        ours = file.read(8) == b"qwen.c\n\0"
     paths = [os.path.join(directory, name) for name in os.listdir(directory)]
+    with open(out_path, "rb") as file:
+        ours = file.read(8) == b"qwen.c\n\0"    # an earlier export may lie there
     if not ours and any(os.path.exists(p) and os.path.samefile(p, out_path) for p in paths):
         raise Refusal("this would replace a file of the checkpoint itself", out_path,
                       "choose another name")
@@ -911,15 +903,14 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
     say(out_path, f"{name}, {kind}, {c.n_layers} layers of {c.dim}, vocabulary {c.vocab_size}, "
                   f"{file_size / 1e6:.1f} MB")
 
-class Parser(argparse.ArgumentParser):
-    """With errors of one line."""
-
-    def error(self, message: str) -> NoReturn:
+def main() -> int:
+    def error(message: str) -> NoReturn:
         say(message, "see --help")
         sys.exit(2)
 
-def main() -> int:
-    parser = Parser(prog="export.py", allow_abbrev=False, description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="export.py", allow_abbrev=False,
+                                     description=__doc__.split("\n\n")[0])
+    parser.error = error                # of one line
     parser.add_argument("directory", metavar="CHECKPOINT_DIR",
                         help="holds config.json, tokenizer.json, model.safetensors")
     parser.add_argument("out", metavar="OUT.bin", help="the file to write")
