@@ -221,7 +221,9 @@ static char bus_line[1024];                 // what on_bus_error shows
 /* A mapped page that is gone from its file raises SIGBUS. */
 static void on_bus_error(int number) {
     (void)number;
-    if (write(STDERR_FILENO, bus_line, strlen(bus_line)) >= 0) remove_unfinished();
+    remove_unfinished();
+    ssize_t ignored = write(STDERR_FILENO, bus_line, strlen(bus_line));
+    (void)ignored;
     _exit(1);
 }
 
