@@ -533,20 +533,23 @@ static float fast_dot(const float *a, const float *b, int n) {
 }
 
 /* e^x = 2^whole * e^rest, where |rest| <= ln(2) / 2 and a polynomial is exact to float precision.
- * Adding 1.5 * 2^23 rounds away the fraction and leaves the whole number in the low bits. NaN stays
- * NaN. Below -87 the result is 1e-38, which is nothing beside the 1 of a softmax's maximum. */
+ * |x| is cut to 87 in its bits, since gcc turns a comparison of floats into a branch. Adding
+ * 1.5 * 2^23 rounds away the fraction and leaves the whole number in the low bits. */
 static inline float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
-    float shifted = x * 1.44269504f + 12582912.0f, whole = shifted - 12582912.0f, power;
-    float r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    uint32_t bits, size;
+    float within, power;
+    memcpy(&bits, &x, sizeof bits);
+    size = bits & 0x7FFFFFFF;
+    bits ^= size ^ (size < 0x42AE0000 ? size : 0x42AE0000);             // 87.0f
+    memcpy(&within, &bits, sizeof within);
+    float shifted = within * 1.44269504f + 12582912.0f, whole = shifted - 12582912.0f;
+    float r = within - whole * 0.693359375f + whole * 2.12194440e-4f;
     float p = 0.0416657962f + r * (8.33345205e-3f + r * 1.39353172e-3f);
     p = 1.0f + r * (1.0f + r * (0.5f + r * (0.166666657f + r * p)));
-    uint32_t bits;
     memcpy(&bits, &shifted, sizeof bits);
     bits = (bits + 127) << 23;              // the exponent of 2^whole
     memcpy(&power, &bits, sizeof power);
-    return p * power;
+    return p * power + (x - x);             // x - x is 0, or NaN where x is NaN or infinite
 }
 
 /* NaN or infinity comes from a weight that is: real weights never lead there. */
@@ -560,7 +563,7 @@ static void check_finite(const Run *r, const float *x, int n) {
 
 enum { FEW = 8 };                           // up to so many tokens meet a row as it is read
 enum { GROUP = 64 };                        // columns that are multiplied together
-enum { AHEAD = 4096 };                      // bytes that are asked for before they are needed
+enum { AHEAD = 8192 };                      // bytes that are asked for before they are needed
 enum { PADDING = 16 };                      // floats between vectors, which 4,096 bytes apart would
                                             // share a set of the cache
 struct WeightType {                         // what can be done with a row of weights:
@@ -584,7 +587,8 @@ static inline void dot_groups(float *out, LoadWeights *load, size_t weight_size,
     for (int g = 0; g < cols / GROUP; g++, x += GROUP) {
         const char *weights = (const char *)row + g * GROUP * weight_size;
         Floats group[FEW] = { { 0 } };
-        for (size_t i = 0; i < GROUP * weight_size; i += 64) __builtin_prefetch(weights + i + AHEAD);
+        for (size_t i = 0; i < GROUP * weight_size; i += 64)
+            __builtin_prefetch(weights + i + AHEAD);
         for (int k = 0; k < GROUP / WIDTH; k++)
             for (int t = 0; t < n; t++)
                 group[t] += load(weights, k) * load_floats(x + t * (cols + PADDING) + k * WIDTH);
@@ -640,8 +644,8 @@ static bool store_int8(void *row, const float *x, int cols) {
     return true;
 }
 
-/* A lane of 32 bits holds four neighbouring weights. Moved to the top byte, each is an integer, 2^24
- * times too large: dot_groups divides by that. Compilers do this better than widening bytes. */
+/* A lane of 32 bits holds four neighbouring weights. Moved to the top byte, each is 2^24 times too
+ * large; dot_groups divides by that. Compilers do this better than widening bytes. */
 static inline Floats load_int8s(const void *group, int k) {
     Words words = ((const Words *)group)[k / 4] << (24 - 8 * (k % 4)) & 0xFF000000;
     return __builtin_convertvector((Ints)words, Floats);
@@ -742,7 +746,8 @@ static void parallel(Pool *pool, int n_items, double multiply_adds, Task *task, 
     atomic_fetch_add(&pool->job, 1);
     wake_sleepers(pool);
     take_items(pool, 0);
-    for (unsigned left; (left = atomic_load(&pool->busy)) > 0; ) wait_while(pool, &pool->busy, left);
+    for (unsigned left; (left = atomic_load(&pool->busy)) > 0; )
+        wait_while(pool, &pool->busy, left);
 }
 
 /* ---- The fast matrix product --------------------------------------------------------------- */
@@ -767,8 +772,8 @@ typedef struct {                            // the arguments of matmul
     const float *bias;
 } Product;
 
-/* out[ROWS][lanes] = a · x, where a's element (row, k) is a[row * row_stride + k * stride] and x is
- * [n][lanes]. lanes, WIDTH or LANES, is a constant where this is called: the sums are 6 or 12
+/* out[ROWS][lanes] = a · x, where the element (row, k) of a is a[row * row_stride + k * stride], and
+ * x is [n][lanes]. lanes, WIDTH or LANES, is a constant where this is called: the sums are 6 or 12
  * registers, which gcc and clang keep in place for the whole loop. */
 __attribute__((always_inline))
 static inline void tile_of(float *out, const float *a, size_t row_stride, size_t stride,
@@ -781,8 +786,8 @@ static inline void tile_of(float *out, const float *a, size_t row_stride, size_t
     for (int row = 0; row < ROWS; row++) memcpy(out + row * lanes, sums[row], lanes * sizeof *out);
 }
 
-static void tile(float *out, const float *a, size_t row_stride, size_t stride, const float *x, int n,
-                 int lanes) {
+static void tile(float *out, const float *a, size_t row_stride, size_t stride, const float *x,
+                 int n, int lanes) {
     if (lanes == WIDTH) tile_of(out, a, row_stride, stride, x, n, WIDTH);
     else tile_of(out, a, row_stride, stride, x, n, LANES);
 }
@@ -813,7 +818,8 @@ static void multiply_tiles(void *argument, int item, int thread) {
     const Matrix *w = p->w;
     const struct Fast *f = p->run->fast;
     int stride = w->cols + PADDING, end = min_int((item + 1) * ROW_BLOCK, w->rows);
-    float *weights = f->scratch + thread * f->scratch_size, sums[ROWS * LANES];     // [ROWS][stride]
+    float *weights = f->scratch + thread * f->scratch_size;             // [ROWS][stride]
+    float sums[ROWS * LANES];
     for (int row = item * ROW_BLOCK; row < end; row += ROWS) {
         int n_rows = min_int(ROWS, end - row);
         for (int i = 0; i < n_rows; i++) load_row(weights + i * stride, w, row + i);
@@ -857,7 +863,8 @@ static void fast_matmul(Run *r, float *out, const float *x, int n, const Matrix 
     double multiply_adds = (double)w->rows * w->cols * n;
     if (n > FEW) parallel(f->pool, (n + LANES - 1) / LANES, (double)n * w->cols, pack, &p);
     else for (int t = 0; t < n && w->cols % GROUP == 0; t++)
-        interleave(f->few + t * (w->cols + PADDING), x + t * w->cols, w->cols, w->type->interleaved);
+        interleave(f->few + t * (w->cols + PADDING), x + t * w->cols, w->cols,
+                   w->type->interleaved);
     parallel(f->pool, (w->rows + ROW_BLOCK - 1) / ROW_BLOCK, multiply_adds,
              n > FEW ? multiply_tiles : multiply_rows, &p);
 }
@@ -872,7 +879,7 @@ static void attend_few(void *argument, int head, int thread) {
     attend_head(a->run, a->layer, a->n, head, scores, fast_dot);
 }
 
-/* As attend_head for many tokens: LANES queries side by side, in the tiles of the matrix product. */
+/* As attend_head for many tokens: LANES queries side by side, in tiles of the matrix product. */
 static void attend_many(void *argument, int item, int thread) {
     const Attention *a = argument;
     const Run *r = a->run;
@@ -887,17 +894,19 @@ static void attend_many(void *argument, int item, int thread) {
     float max[LANES], sum[LANES] = { 0 }, out[ROWS * LANES];
 
     for (int lane = 0; lane < lanes; lane++) {
-        const float *from = r->q + (first + min_int(lane, n_queries - 1)) * m->q_dim + head * head_dim;
+        int t = first + min_int(lane, n_queries - 1);
+        const float *from = r->q + t * m->q_dim + head * head_dim;
         for (int i = 0; i < head_dim; i++) q[i * lanes + lane] = from[i] / sqrtf((float)head_dim);
-        max[lane] = -INFINITY;
+        max[lane] = -1e30f;
     }
     for (int k = 0; k < n_keys; k += ROWS)
         tile(scores + (size_t)k * lanes, r->keys + cache + (size_t)k * head_dim, head_dim, 1,
              q, head_dim, lanes);
     for (int k = 0; k < n_keys; k++) {                                  // softmax in each lane
         float *s = scores + (size_t)k * lanes;
-        for (int lane = 0; lane < k - before; lane++) s[lane] = -INFINITY;      // the causal mask
-        for (int lane = 0; lane < lanes; lane++) max[lane] = s[lane] > max[lane] ? s[lane] : max[lane];
+        for (int lane = 0; lane < k - before; lane++) s[lane] = -1e30f;         // the causal mask
+        for (int lane = 0; lane < lanes; lane++)
+            max[lane] = s[lane] > max[lane] ? s[lane] : max[lane];
     }
     for (int k = 0; k < n_keys; k++) {
         float *s = scores + (size_t)k * lanes;
@@ -917,8 +926,8 @@ static void attend_many(void *argument, int item, int thread) {
 static void fast_attend(Run *r, int layer, int n) {
     Attention a = { r, layer, n };
     double multiply_adds = 2.0 * n * (r->position + n) * r->model->q_dim;
-    int n_heads = r->model->header.n_heads, n_items = n > FEW ? (n + LANES - 1) / LANES : 1;
-    parallel(r->fast->pool, n_heads * n_items, multiply_adds, n > FEW ? attend_many : attend_few, &a);
+    int n_items = r->model->header.n_heads * (n > FEW ? (n + LANES - 1) / LANES : 1);
+    parallel(r->fast->pool, n_items, multiply_adds, n > FEW ? attend_many : attend_few, &a);
 }
 
 /* ---- The file and its checks --------------------------------------------------------------- */
@@ -1059,18 +1068,17 @@ static Run new_run(const Model *m, Pool *pool, int context, bool plain) {
 enum { GENERATE = 1, SCORE = 2, ANSWER = 4, COMPARE = 8, INFO = 16, QUANTIZE = 32 };   // commands
 enum { PROMPTED = GENERATE | SCORE | ANSWER | COMPARE, ANY = PROMPTED | INFO | QUANTIZE };
 typedef struct { Text *text; size_t n, capacity; } Texts;   // of a flag that can be repeated
+typedef struct { bool given; double value; uint64_t whole; } Number;
 
-#define UNSET UINT64_MAX
 static struct {                             // what the command line asks for
     int command;
     const char *model, *system, *mode, *ids, *compare, *quantize, *logits;      // or NULL
     Texts prompts, stops, answers;
-    uint64_t max_tokens, top, pace, top_k, seed, context, threads;              // or UNSET
-    double temperature, top_p, min_p, penalty;                                  // or NAN
+    Number max_tokens, top, pace, context, threads, seed, temperature, top_k, top_p, min_p, penalty;
     bool ignore_stop, no_think, watch, score, greedy, plain, info, verbose, help;
-} o = { GENERATE, .max_tokens = UNSET, .top = UNSET, .pace = UNSET, .top_k = UNSET, .seed = UNSET,
-        .context = UNSET, .threads = UNSET,
-        .temperature = NAN, .top_p = NAN, .min_p = NAN, .penalty = NAN };
+} o = { .command = GENERATE };
+
+static double either(Number flag, double otherwise) { return flag.given ? flag.value : otherwise; }
 
 /* ---- Signals and files --------------------------------------------------------------------- */
 
@@ -1091,38 +1099,24 @@ static void on_signal(int number) {
     _exit(128 + number);
 }
 
-/* Prints a line as die does, and goes on. */
-static void note(const char *format, ...) {
-    char line[4096];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
-    va_end(arguments);
-    make_harmless(line);
-    fprintf(stderr, "%s: note: %s\n", program, line);
-}
-
 static double seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* Refuses to replace a model that is in use, or something that is not a file. path may be NULL. */
-static void check_output(const char *path, Model *const *models, int n) {
-    struct stat status;
-    if (path && !*path) die(2, "no file name: --logits or --quantize: name the file to write");
-    if (!path || stat(path, &status) != 0) return;
-    if (!S_ISREG(status.st_mode)) die(1, "not a regular file: %s: choose another name", path);
-    for (int i = 0; i < n; i++)
-        if (models[i]->file.device == status.st_dev && models[i]->file.inode == status.st_ino)
-            die(1, "this is the model itself: %s: choose another name", path);
-}
-
 /* Creates a file beside PATH under a name that nobody has. finish_file gives it the name PATH when
- * it is whole; every other way out of the program removes it. */
-static FILE *create_file(const char *path) {
+ * it is whole; every other way out of the program removes it. PATH itself must not be something
+ * that cannot be replaced, nor the model, which is in use. */
+static FILE *create_file(const char *path, const File *model) {
     static char name[4096];
+    struct stat old;
+    bool exists = stat(path, &old) == 0;
+    if (!*path) die(2, "no file name: --logits or --quantize: name the file to write");
+    if (exists && !S_ISREG(old.st_mode))
+        die(1, "not a regular file: %s: choose another name", path);
+    if (exists && old.st_dev == model->device && old.st_ino == model->inode)
+        die(1, "this is the model itself: %s: choose another name", path);
     snprintf(name, sizeof name, "%s.%ld.tmp", path, (long)getpid());
     int descriptor = open(name, O_WRONLY | O_CREAT | O_EXCL, 0666);
     unfinished = descriptor < 0 ? NULL : name;
@@ -1157,39 +1151,45 @@ static bool obeys_escapes(int descriptor) {
     return isatty(descriptor) && !(name && strcmp(name, "dumb") == 0);
 }
 
-/* FLOWING passes newlines and tabs through. ONE_LINE shows a newline as ⏎, TOKEN a space as ␣, too. */
+/* FLOWING passes newlines and tabs through. ONE_LINE shows a newline as ⏎. TOKEN also shows a space
+ * as ␣, and fills all columns. */
 typedef enum { FLOWING, ONE_LINE, TOKEN } Style;
 
-/* Prints at most so many columns of s[n] and returns how many it used. What a terminal would obey,
- * and bytes that are no text, are printed as \xHH. */
-static int print_visible(FILE *out, const Tokenizer *t, const void *text, size_t n, Style style,
-                         int columns) {
+/* Returns at most so many columns of text[n], valid until the next call. What a terminal would
+ * obey, and bytes that are no text, become \xHH. */
+static const char *visible(const Tokenizer *t, const void *text, size_t n, Style style,
+                           int columns) {
+    static Text out;
     const unsigned char *s = text;
-    int used = 0;
+    int used = out.n = 0;
     for (size_t i = 0, size; i < n; i += size) {
-        char symbol[32] = "";               // what is printed instead of the character
+        char shown[32] = "";
         uint32_t c;
         Utf8 kind;
         size = utf8_decode(s + i, n - i, &c, &kind);
-        int width = char_properties(t, c) >> 11 & 3;
+        int width = c == '\n' ? 1 : char_properties(t, c) >> 11 & 3;
         bool flows = style == FLOWING && (c == '\n' || c == '\t');
-        if (c == '\n' && !flows) strcpy(symbol, "⏎");
-        else if (c == ' ' && style == TOKEN) strcpy(symbol, "␣");
-        else if (kind != UTF8_VALID || (is_control(c) && !flows))
-            for (size_t k = 0; k < size; k++) sprintf(symbol + 4 * k, "\\x%02x", s[i + k]);
-        if (symbol[0]) width = symbol[0] == '\\' ? 4 * (int)size : 1;
-        if (used + width > columns - (i + size < n)) { fputs("…", out); return used + 1; }
-        if (symbol[0]) fputs(symbol, out);
-        else fwrite(s + i, 1, size, out);
-        used += width;
+        memcpy(shown, s + i, size);
+        if (c == '\n' && !flows) strcpy(shown, "⏎");
+        else if (c == ' ' && style == TOKEN) strcpy(shown, "␣");
+        else if (kind != UTF8_VALID || (is_control(c) && !flows)) {
+            width = 4 * (int)size;
+            for (size_t k = 0; k < size; k++) sprintf(shown + 4 * k, "\\x%02x", s[i + k]);
+        }
+        bool fits = used + width <= columns - (i + size < n);
+        push_bytes(&out, fits ? shown : "…", strlen(fits ? shown : "…"));
+        used += fits ? width : 1;
+        if (!fits) break;
     }
-    return used;
+    for (; style == TOKEN && used < columns; used++) push_bytes(&out, " ", 1);
+    push_bytes(&out, "", 1);
+    return out.data;
 }
 
-static int print_token(FILE *out, const Model *m, int id, Style style, int columns) {
+static const char *visible_token(const Model *m, int id, Style style, int columns) {
     size_t size;
     const unsigned char *bytes = token_bytes(&m->tokenizer, id, &size);
-    return print_visible(out, &m->tokenizer, bytes, size, style, columns);
+    return visible(&m->tokenizer, bytes, size, style, columns);
 }
 
 /* A probability from 0.000001 to 0.99999 with two digits that count, without an exponent. */
@@ -1217,7 +1217,8 @@ struct Output {
 
 struct Thought {                            // what the model thought where a token was chosen
     int id, likely, likely_penalised;       // chosen; most likely; most likely after the penalty
-    float p, p_likely, p_im_end, p_endoftext;           // by the raw logits
+    float p, p_likely, p_im_end, p_end;     // by the raw logits; p_end: im_end or endoftext
+    size_t begin;                           // where the token begins in the turn's text
 };
 
 static void release(Output *out, size_t end) {
@@ -1225,7 +1226,7 @@ static void release(Output *out, size_t end) {
     size_t n = end - out->released;
     out->released = end;
     if (n == 0 || !out->shows_text) return;
-    if (isatty(1)) print_visible(stdout, &out->model->tokenizer, text, n, FLOWING, INT_MAX);
+    if (isatty(1)) fputs(visible(&out->model->tokenizer, text, n, FLOWING, INT_MAX), stdout);
     else fwrite(text, 1, n, stdout);
     flush_output();
 }
@@ -1239,8 +1240,9 @@ static const Text *write_output(Output *out, const void *bytes, size_t n) {
     for (size_t at = out->released; at < text->n && !found; at++)
         for (size_t i = 0; i < o.stops.n && !found; i++) {
             const Text *stop = &o.stops.text[i];
-            bool complete = stop->n <= text->n - at;
-            if (memcmp(text->data + at, stop->data, complete ? stop->n : text->n - at) != 0) continue;
+            bool complete = at + stop->n <= text->n;
+            size_t compared = complete ? stop->n : text->n - at;
+            if (memcmp(text->data + at, stop->data, compared) != 0) continue;
             if (complete) found = stop;
             if (complete || at < certain) certain = at;     // the first match, full or partial
         }
@@ -1255,68 +1257,62 @@ static const Text *write_output(Output *out, const void *bytes, size_t n) {
     return found;
 }
 
-/* A row of --watch, --score and --answer: tab-separated, or on a terminal as wide as it is now, with
- * a bar for P(<|im_end|>). What does not fit is left out, the id first. p is NAN for the first
- * token of a text. An alternative is a token that was not chosen: --top. */
-static void print_row(const Model *m, int n, int id, double p, double p_im_end, double p_endoftext,
-                      bool alternative) {
+/* A row of --watch, --score and --answer: tab-separated, or on a terminal as wide as it is now,
+ * with a bar for P(<|im_end|>). What does not fit is left out, the id first. p[vocab_size] is NULL
+ * for the first token of a text. An alternative is a token that was not chosen: --top. */
+static void print_row(const Model *m, int n, int id, const float *p, bool alternative) {
     int width = terminal_width(0), token = width < 72 ? 10 : 14;
     bool heading = n == 1 && !alternative, ids = width >= 60, documents = width >= 50;
-    bool green = p_im_end >= 0.5 && obeys_escapes(1) && !getenv("NO_COLOR");
     int bar = max_int(0, width - 22 - 8 * ids - token - 7 * documents);
-    const char *end = width < 72 ? "<|im_end|>" : "P(<|im_end|>)";
-    const char *document = width < 72 ? "<|endoftext|>" : "P(<|endoftext|>)";
+    double p_im_end = p ? p[m->header.im_end] : NAN, p_document = p ? p[m->header.endoftext] : NAN;
     if (width == 0) {
         size_t size;
         const unsigned char *bytes = token_bytes(&m->tokenizer, id, &size);
         printf("%s%d\t%d\t", heading ? "n\tid\tpiece\tp\tp_im_end\tp_endoftext\n" : "", n, id);
         write_piece(&m->tokenizer, stdout, bytes, size);
-        printf("\t%.9g\t%.9g\t%.9g\n", p, p_im_end, p_endoftext);
+        printf("\t%.9g\t%.9g\t%.9g\n", p ? p[id] : NAN, p_im_end, p_document);
         return;
     }
     if (heading) {
+        const char *end = width < 72 ? "<|im_end|>" : "P(<|im_end|>)";
+        const char *document = width < 72 ? "<|endoftext|>" : "P(<|endoftext|>)";
         printf("   n  %s%-*s     p  %s", ids ? "    id  " : "", token + 1, "token", end);
         printf(documents ? "%*s\n" : "\n", bar + 14 - (int)strlen(end), document);
     }
     printf("%4d  ", n);
     if (ids) printf("%6d  ", id);
-    printf("%*s", token - print_token(stdout, m, id, TOKEN, token) + 1, "");
-    printf(isnan(p) ? "     -" : "%6.4f", fmin(p, 0.9999));
-    if (alternative || isnan(p)) { putchar('\n'); return; }
-    printf("  %6.4f %s", fmin(p_im_end, 0.9999), green ? "\033[1;32m" : "");
-    for (int i = 0; i < bar; i++) fputs(p_im_end * bar >= i + 0.5 ? "█" : "·", stdout);
-    if (green) fputs("\033[0m", stdout);
-    printf(documents ? " %6.4f\n" : "\n", fmin(p_endoftext, 0.9999));
+    printf("%s ", visible_token(m, id, TOKEN, token));
+    printf(p ? "%6.4f" : "     -", p ? fmin(p[id], 0.9999) : 0);
+    if (p && !alternative) {
+        bool green = p_im_end >= 0.5 && obeys_escapes(1) && !getenv("NO_COLOR");
+        printf("  %6.4f %s", fmin(p_im_end, 0.9999), green ? "\033[1;32m" : "");
+        for (int i = 0; i < bar; i++) fputs(p_im_end * bar >= i + 0.5 ? "█" : "·", stdout);
+        if (green) fputs("\033[0m", stdout);
+        if (documents) printf(" %6.4f", fmin(p_document, 0.9999));
+    }
+    putchar('\n');
 }
 
-/* What the model thought where token id was chosen, the n-th of a table that may be shown. */
-static Thought think(Session *s, const float *logits, int id, int n) {
-    const Header *h = &s->model->header;
-    float *p = s->probabilities;
-    int likely = most_likely(logits, h->vocab_size);
-    memcpy(p, logits, h->vocab_size * sizeof *p);
-    softmax(p, h->vocab_size);
-    if (s->output->logits) write_bytes(s->output->logits, logits, h->vocab_size * sizeof *logits);
-    if (o.watch || o.command & (SCORE | ANSWER))
-        print_row(s->model, n, id, p[id], p[h->im_end], p[h->endoftext], false);
-    flush_output();
-    return (Thought){ id, likely, likely, p[id], p[likely], p[h->im_end], p[h->endoftext] };
-}
-
-/* Notes and shows what the model thought where it chose token id, the n-th of this turn. */
+/* Notes and shows what the model thought where it chose token id, the n-th of a turn or table. */
 static void observe(Session *s, const float *logits, int id, int n) {
     const Header *h = &s->model->header;
-    const float *p = s->probabilities;
+    float *p = s->probabilities;
     Candidate *c = s->sampler.candidates;   // the sampler is done with them
-    struct timespec pause = { (time_t)(o.pace / 1000), (long)(o.pace % 1000) * 1000000 };
+    int likely = most_likely(logits, h->vocab_size), pace = (int)either(o.pace, 0);
+    struct timespec pause = { pace / 1000, pace % 1000 * 1000000 };
     if (n == 1) s->output->first_token = seconds();
-    else if (o.pace != UNSET) nanosleep(&pause, NULL);
-    s->thoughts[n - 1] = think(s, logits, id, n);
-    s->thoughts[n - 1].likely_penalised = most_likely(s->sampler.logits, h->vocab_size);
-    int top = o.top == UNSET ? 0 : keep_top_k(c, logits, h->vocab_size, (int)o.top);
+    else if (pace > 0) nanosleep(&pause, NULL);
+    memcpy(p, logits, h->vocab_size * sizeof *p);
+    softmax(p, h->vocab_size);
+    s->thoughts[n - 1] = (Thought){
+        id, likely, most_likely(s->sampler.logits, h->vocab_size), p[id], p[likely], p[h->im_end],
+        fmaxf(p[h->im_end], p[h->endoftext]), s->output->text.n };
+    if (s->output->logits) write_bytes(s->output->logits, logits, h->vocab_size * sizeof *logits);
+    if (o.watch || o.command & (SCORE | ANSWER)) print_row(s->model, n, id, p, false);
+    int top = o.top.given ? keep_top_k(c, logits, h->vocab_size, (int)o.top.value) : 0;
     qsort(c, top, sizeof *c, likelier_first);
-    for (int i = 0; i < top && i < (int)o.top; i++)
-        print_row(s->model, n, c[i].id, p[c[i].id], p[h->im_end], p[h->endoftext], true);
+    for (int i = 0; i < min_int(top, (int)o.top.value); i++)
+        print_row(s->model, n, c[i].id, p, true);
     flush_output();
 }
 
@@ -1334,7 +1330,7 @@ static const float *read_history(Session *s, int end) {
     while (run->position < end && !interrupted) {
         int n = min_int(BATCH, end - run->position);
         logits = forward(run, s->history.id + run->position, n, run->position + n == end);
-        if (shown) fprintf(stderr, "\r\033[Kreading the prompt: %d of %d tokens", run->position, end);
+        if (shown) fprintf(stderr, "\r\033[Kreading: %d of %d tokens", run->position, end);
     }
     if (shown) fputs("\r\033[K", stderr);
     return interrupted ? NULL : logits;
@@ -1343,21 +1339,16 @@ static const float *read_history(Session *s, int end) {
 /* Of the model's last turn only what follows </think> stays in the conversation, as in the template
  * of a reasoning model. The cache goes back to the turn's beginning and reads the rest again. */
 static void cut_reasoning(Session *s) {
-    Text text = { 0 };
-    for (size_t i = s->answer, size; i < s->history.n; i++) {
-        const unsigned char *bytes = token_bytes(&s->model->tokenizer, s->history.id[i], &size);
-        push_bytes(&text, bytes, size);
-    }
-    push_bytes(&text, "", 1);               // a NUL, for strstr
-    char *from = text.data;
-    for (char *at = from; (at = strstr(at, "</think>")); ) from = at += strlen("</think>");
-    if (from > text.data || s->no_think || s->model->header.opening == 2) {
-        if (from > text.data) from += strspn(from, "\n");
+    Text *text = &s->output->text;
+    push_bytes(text, "", 1);                // a NUL, for strstr
+    const char *from = text->data;
+    for (const char *at = from; (at = strstr(at, "</think>")); ) from = at += strlen("</think>");
+    if (from > text->data || s->no_think || s->model->header.opening == 2) {
+        if (from > text->data) from += strspn(from, "\n");
         s->history.n = s->turn;
         s->run.position = min_int(s->run.position, (int)s->turn);
-        open_turn(s, "assistant", from, (size_t)(text.data + text.n - 1 - from));
+        open_turn(s, "assistant", from, (size_t)(text->data + text->n - 1 - from));
     }
-    free(text.data);
 }
 
 /* Whether a token ends a turn or a document, wherever the runner stops. */
@@ -1372,38 +1363,37 @@ static void print_verdict(const Session *s, const Turn *turn) {
         if (!chosen && is_end(s, t->id)) chosen = t;
         if (!likely && is_end(s, t->likely) && t->p_likely >= 0.01f) likely = t;
         if (t->p_im_end > im_end->p_im_end) im_end = t;
-        if (fmaxf(t->p_im_end, t->p_endoftext) > fmaxf(end->p_im_end, end->p_endoftext)) end = t;
+        if (t->p_end > end->p_end) end = t;
     }
-    float p_end = fmaxf(end->p_im_end, end->p_endoftext);
-    bool document = chosen && chosen->id == s->model->header.endoftext;
+    const Thought *t = chosen ? chosen : likely ? likely : end->p_end >= 0.01f ? end : im_end;
+    int at = (int)(t - all) + 1;
+    const char *what = t->id == s->model->header.endoftext ? "a document" : "its turn";
     if (turn->n_new == 0) fputs("nothing was generated", stderr);
-    else if (chosen) {
-        fprintf(stderr, "the model ended %s", document ? "a document" : "its turn");
-        if (turn->reason == STOP_TOKEN) {
-            fprintf(stderr, " (P %s)", probability(chosen->p));
-            return;
-        }
-        fprintf(stderr, " at token %d, ", (int)(chosen - all) + 1);
-        if (!s->ignore_stop) print_token(stderr, s->model, chosen->id, ONE_LINE, 60);
-        fputs(s->ignore_stop ? "the runner ignored it"
-              : " is not among this checkpoint's eos_token_id: -m chat stops there", stderr);
-    } else if (likely) {
-        fprintf(stderr, "at token %d ", (int)(likely - all) + 1);
-        print_token(stderr, s->model, likely->likely, ONE_LINE, 60);
-        fprintf(stderr, " was the most likely (P %s), %s", probability(likely->p_likely),
-                likely->likely == likely->likely_penalised ? "chance took another"
+    else if (chosen && turn->reason == STOP_TOKEN)
+        fprintf(stderr, "the model ended %s (P %s)", what, probability(t->p));
+    else if (chosen && s->ignore_stop)
+        fprintf(stderr, "the model ended %s at token %d, the runner ignored it", what, at);
+    else if (chosen)
+        fprintf(stderr, "the model ended %s at token %d, %s is not among this checkpoint's "
+                "eos_token_id: -m chat stops there", what, at,
+                visible_token(s->model, t->id, ONE_LINE, 60));
+    else if (likely)
+        fprintf(stderr, "at token %d %s was the most likely (P %s), %s", at,
+                visible_token(s->model, t->likely, ONE_LINE, 60), probability(t->p_likely),
+                t->likely == t->likely_penalised ? "chance took another"
                 : "the repetition penalty took it away: try --repeat-penalty 1");
-    } else if (p_end >= 0.01f)
-        fprintf(stderr, "the model thought of an end at token %d (P %s)", (int)(end - all) + 1,
-                probability(p_end));
-    else fprintf(stderr, "the model saw no end (highest P(<|im_end|>) %s, token %d)",
-                 probability(im_end->p_im_end), (int)(im_end - all) + 1);
+    else if (end->p_end >= 0.01f)
+        fprintf(stderr, "the model thought of an end at token %d (P %s)", at,
+                probability(t->p_end));
+    else
+        fprintf(stderr, "the model saw no end (highest P(<|im_end|>) %s, token %d)",
+                probability(t->p_im_end), at);
 }
 
 static void print_reason(FILE *out, const Session *s, const Turn *turn) {
     const Text *stop = turn->stop_text;
     if (turn->reason == STOP_TOKEN)
-        print_token(out, s->model, s->thoughts[turn->n_new - 1].id, ONE_LINE, 60);
+        fputs(visible_token(s->model, s->thoughts[turn->n_new - 1].id, ONE_LINE, 60), out);
     if (turn->reason == STOP_TEXT) {
         fputs("--stop \"", out);
         write_piece(&s->model->tokenizer, out, (const unsigned char *)stop->data, stop->n);
@@ -1432,10 +1422,10 @@ static Turn run_turn(Session *s) {
     print_verdict(s, &turn);
     fputc('\n', stderr);
     if (!isatty(2) || o.verbose)
-        fprintf(stderr, "speed: prompt %d token%s, %.1f tok/s; new %d token%s, %.1f tok/s; seed %llu\n",
-                n_prompt, plural(n_prompt), reading > 0 ? n_prompt / reading : 0,
+        fprintf(stderr, "speed: prompt %d token%s, %.1f tok/s; new %d token%s, %.1f tok/s; "
+                "seed %llu\n", n_prompt, plural(n_prompt), reading > 0 ? n_prompt / reading : 0,
                 turn.n_new, plural(turn.n_new), turn.n_new > 1 ? (turn.n_new - 1) / writing : 0,
-                (unsigned long long)o.seed);
+                (unsigned long long)o.seed.whole);
     return turn;
 }
 
@@ -1447,20 +1437,22 @@ static void score(Session *s, int first) {
     int n = (int)s->history.n, vocab_size = s->model->header.vocab_size, scored = 0;
     double sum = 0;
     read_history(s, max_int(first - 1, 0));
-    if (first == 0) print_row(s->model, 1, ids[0], NAN, NAN, NAN, false);
+    if (first == 0) print_row(s->model, 1, ids[0], NULL, false);
     while (s->run.position < n && !interrupted) {
-        int begin = s->run.position, size = min_int(SCORED, n - begin);     // few: rows appear early
+        int begin = s->run.position, size = min_int(SCORED, n - begin);     // few: shown early
         const float *logits = forward(&s->run, ids + begin, size, size);
         for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab_size, scored++) {
-            Thought now = think(s, logits, ids[i], i - first + 1);
-            sum += logits[now.likely] - logits[ids[i]] - log(now.p_likely);     // -log p
+            const Thought *t = &s->thoughts[i - first];
+            observe(s, logits, ids[i], i - first + 1);
+            sum += logits[t->likely] - logits[ids[i]] - log(t->p_likely);   // -log p
         }
         if (s->run.position == n && s->output->logits)      // what may follow the last token
             write_bytes(s->output->logits, logits, vocab_size * sizeof *logits);
     }
     if (interrupted) exit(130);
     if (scored == 0) fputs("perplexity undefined over 0 tokens\n", stderr);
-    else fprintf(stderr, "perplexity %.6g over %d token%s\n", exp(sum / scored), scored, plural(scored));
+    else fprintf(stderr, "perplexity %.6g over %d token%s\n",
+                 exp(sum / scored), scored, plural(scored));
 }
 
 /* --answer: each text as the model's turn after the prompt that is in the history. */
@@ -1478,115 +1470,106 @@ static void score_answers(Session *s) {
 
 /* --compare, one of the two models. It runs once without stopping; where it stops is a prefix. */
 static void show_cases(Session *s) {
-    const Model *m = s->model;
+    const Tokenizer *t = &s->model->tokenizer;
+    const char *path = s->model->file.path;
+    const Text *text = &s->output->text;
     int width = terminal_width(100), indent = width < 60 ? 4 : 18;
-    printf("%s weights: ", m->header.kind ? "chat" : "base");
-    print_visible(stdout, &m->tokenizer, m->file.path, strlen(m->file.path), ONE_LINE, width - 16);
-    puts("");
+    printf("%s weights: %s\n", s->model->header.kind ? "chat" : "base",
+           visible(t, path, strlen(path), ONE_LINE, width - 16));
     flush_output();
     Turn turn = run_turn(s), stopping = turn;
     for (int i = turn.n_new - 1; i >= 0; i--)
-        if (is_stop(s, s->thoughts[i].id)) stopping = (Turn){ .reason = STOP_TOKEN, .n_new = i + 1 };
+        if (is_stop(s, s->thoughts[i].id)) stopping = (Turn){ STOP_TOKEN, NULL, i + 1 };
     for (int runs_on = 0; runs_on < 2; runs_on++) {
-        const Turn *t = runs_on ? &turn : &stopping;
-        Text text = { 0 };
+        const Turn *shown = runs_on ? &turn : &stopping;
+        const Thought *last = &s->thoughts[max_int(0, shown->n_new - 1)];
         float max = 0;
         printf(runs_on ? "  runner runs on  " : "  runner stops    ");
         if (runs_on && stopping.n_new == turn.n_new) { puts("the same text"); break; }
-        for (int i = 0; i < t->n_new; i++) {
-            size_t size;
-            const unsigned char *bytes = token_bytes(&m->tokenizer, s->thoughts[i].id, &size);
-            if (t->reason != STOP_TOKEN || i < t->n_new - 1) push_bytes(&text, bytes, size);
-            max = fmaxf(max, s->thoughts[i].p_im_end);
-        }
-        if (t->reason == STOP_TEXT) text.n = s->output->text.n;
-        putchar('"');
-        print_visible(stdout, &m->tokenizer, text.data, text.n, ONE_LINE, max_int(8, width - 20));
-        printf("\"\n%*s%d token%s; stopped: ", indent, "", t->n_new, plural(t->n_new));
-        print_reason(stdout, s, t);
+        for (const Thought *now = s->thoughts; now <= last; now++) max = fmaxf(max, now->p_im_end);
+        size_t n = shown->reason == STOP_TOKEN ? last->begin : text->n;
+        printf("\"%s\"\n", visible(t, text->data, n, ONE_LINE, max_int(8, width - 20)));
+        printf("%*s%d token%s; stopped: ", indent, "", shown->n_new, plural(shown->n_new));
+        print_reason(stdout, s, shown);
         printf(width < 90 ? ";\n%*s" : "; ", indent, "");
         printf("highest P(<|im_end|>) %s\n", probability(max));
-        free(text.data);
     }
     flush_output();
 }
 
-static double distance(const float *a, const float *b, int n) {
-    double sum = 0;
-    for (int i = 0; i < n; i++) sum += (a[i] - b[i]) * (a[i] - b[i]);
-    return sqrt(sum);
+/* The distance of row id of the output matrix from mean[dim]. row[dim] is scratch memory. */
+static float distance(const Model *m, int id, const float *mean, float *row) {
+    load_row(row, &m->output, id);
+    for (int k = 0; k < m->header.dim; k++) row[k] -= mean[k];
+    return sqrtf(dot(row, row, m->header.dim));
 }
 
 /* How far a token's row of the output matrix is from the mean of the rows that no token uses, as a
  * multiple of their own mean distance: about 1 means that no training has moved it. */
 static double row_distance(const Model *m, int id) {
-    const Header *h = &m->header;
-    int first = (int)m->tokenizer.n_vocab, n = h->vocab_size - first;
-    float *mean = reserve(h->dim, sizeof *mean), *row = reserve(h->dim, sizeof *row);
-    double unused = 0;
-    for (int i = first; i < h->vocab_size; i++) {
+    int dim = m->header.dim, first = (int)m->tokenizer.n_vocab, end = m->header.vocab_size;
+    float *mean = reserve(dim, sizeof *mean), *row = reserve(dim, sizeof *row), unused = 0;
+    for (int i = first; i < end; i++) {
         load_row(row, &m->output, i);
-        for (int k = 0; k < h->dim; k++) mean[k] += row[k] / (float)n;
+        add(mean, row, dim);
     }
-    for (int i = first; i < h->vocab_size; i++) {
-        load_row(row, &m->output, i);
-        unused += distance(row, mean, h->dim) / n;
-    }
-    load_row(row, &m->output, id);
-    return distance(row, mean, h->dim) / unused;
+    for (int k = 0; k < dim; k++) mean[k] /= (float)(end - first);
+    for (int i = first; i < end; i++) unused += distance(m, i, mean, row);
+    return distance(m, id, mean, row) / (unused / (float)(end - first));
 }
 
 static void print_info(const Model *m) {
     const Header *h = &m->header;
     const Tokenizer *t = &m->tokenizer;
-    bool listed = h->tokenizer_eos < 0;
-    printf("name             ");
-    print_visible(stdout, t, h->name, strlen(h->name), ONE_LINE, terminal_width(100) - 17);
-    printf("\nkind             %s%s\nweights          %s, %.1f MB\n", h->kind ? "chat" : "base",
-           h->chatml ? "" : ", without a ChatML template", weight_types[h->weight_type].name,
+    bool agree = h->tokenizer_eos < 0;      // the files, about what ends a text
+    printf("name             %s\n",
+           visible(t, h->name, strlen(h->name), ONE_LINE, terminal_width(100) - 17));
+    printf("kind             %s%s\n", h->kind ? "chat" : "base",
+           h->chatml ? "" : ", without a ChatML template");
+    printf("weights          %s, %.1f MB\n", weight_types[h->weight_type].name,
            (double)h->weights_size * 1e-6);
     printf("dim              %d\nhidden_dim       %d\nn_layers         %d\nn_heads          %d\n"
            "n_kv_heads       %d\nhead_dim         %d\nvocab_size       %d, %u of them tokens\n"
            "output           %s\ncontext          %d\nrope_theta       %g\nrms_eps          %g\n",
-           h->dim, h->hidden_dim, h->n_layers, h->n_heads, h->n_kv_heads, h->head_dim, h->vocab_size,
-           t->n_vocab, h->tied ? "tied to the embedding" : "a matrix of its own", h->max_positions,
-           h->rope_theta, (double)h->rms_eps);
+           h->dim, h->hidden_dim, h->n_layers, h->n_heads, h->n_kv_heads, h->head_dim,
+           h->vocab_size, t->n_vocab, h->tied ? "tied to the embedding" : "a matrix of its own",
+           h->max_positions, h->rope_theta, (double)h->rms_eps);
     printf("ends at          %s", h->n_eos ? "" : "nothing: eos_token_id is null");
     for (int i = 0; i < h->n_eos; i++) {
-        printf("%s%d ", i > 0 ? ", " : "", h->eos[i]);
-        print_token(stdout, m, h->eos[i], ONE_LINE, 40);
-        listed |= h->eos[i] == h->tokenizer_eos;
+        printf("%s%d %s", i > 0 ? ", " : "", h->eos[i], visible_token(m, h->eos[i], ONE_LINE, 40));
+        agree |= h->eos[i] == h->tokenizer_eos;
     }
-    printf(listed ? "\n" : "\n                 but the tokenizer's eos_token is %d ", h->tokenizer_eos);
-    if (!listed) print_token(stdout, m, h->tokenizer_eos, ONE_LINE, 30);
-    if (!listed) puts("");
+    if (!agree)
+        printf("\n                 but the tokenizer's eos_token is %d %s", h->tokenizer_eos,
+               visible_token(m, h->tokenizer_eos, ONE_LINE, 30));
     if (h->vocab_size - (int)t->n_vocab > 1)
-        printf("end rows         <|im_end|> %.1f, <|im_start|> %.1f\n",
+        printf("\nend rows         <|im_end|> %.1f, <|im_start|> %.1f",
                row_distance(m, h->im_end), row_distance(m, h->im_start));
-    printf("sampling         %s: temperature %g, top-k %d,\n%17stop-p %g, min-p %g, "
-           "repetition penalty %g\nsystem message   ", h->do_sample ? "on" : "off (greedy)",
-           (double)h->temperature, h->top_k, "", (double)h->top_p, (double)h->min_p,
-           (double)h->repetition_penalty);
-    print_visible(stdout, t, h->system_size ? h->system : "none", h->system_size ? h->system_size : 4,
-                  ONE_LINE, terminal_width(817) - 17);
-    printf("\nUnicode          %.16s\n", t->unicode_version);
+    printf("\nsampling         %s: temperature %g, top-k %d,\n                 top-p %g, min-p %g, "
+           "repetition penalty %g\n", h->do_sample ? "on" : "off (greedy)", (double)h->temperature,
+           h->top_k, (double)h->top_p, (double)h->min_p, (double)h->repetition_penalty);
+    printf("system message   %s\nUnicode          %.16s\n", !h->system_size ? "none" :
+           visible(t, h->system, h->system_size, ONE_LINE, terminal_width(817) - 17),
+           t->unicode_version);
     flush_output();
 }
 
 /* --quantize: the same model with int8 matrices. Norms and biases stay as they are. */
 static void quantize(Model *m, const char *path) {
+    enum { WIDEST = 1 << 20 };              // columns; check_header lets no more pass
     static const char zeros[64];
     const WeightType *type = &weight_types[INT8];
     Header h = m->header;
-    if (h.weight_type == INT8) die(1, "its weights are int8: %s: quantize the bf16 file", m->file.path);
+    if (h.weight_type == INT8)
+        die(1, "its weights are int8: %s: quantize the bf16 file", m->file.path);
     Tensor *list = reserve(3 + h.n_layers * TENSORS_OF_LAYER, sizeof *list);
-    FILE *file = create_file(path);
-    write_bytes(file, m->file.data, h.weights_offset);      // the header is written again at the end
+    float *floats = reserve(WIDEST, sizeof *floats);
+    void *row = reserve(1, type->row_size(WIDEST));
+    FILE *file = create_file(path, &m->file);
+    write_bytes(file, m->file.data, h.weights_offset);      // the header comes again at the end
     for (int i = 0, n = list_tensors(m, list); i < n; i++) {
         const Matrix *w = list[i].matrix;
         int cols = list[i].cols;
-        float *floats = reserve(cols, sizeof *floats);
-        void *row = reserve(1, type->row_size(cols));
         write_bytes(file, zeros, (64 - (size_t)ftello(file) % 64) % 64);
         if (!w) write_bytes(file, *list[i].vector, cols * sizeof(float));
         for (int k = 0; w && k < w->rows; k++) {
@@ -1604,7 +1587,8 @@ static void quantize(Model *m, const char *path) {
     rewind(file);
     write_bytes(file, &h, sizeof h);
     finish_file(file, path);
-    note("%s: int8, %.1f MB, from %.1f MB", path, (double)h.file_size * 1e-6, (double)m->file.size * 1e-6);
+    fprintf(stderr, "qwen: note: %.1f MB of bf16 became %.1f MB of int8\n",
+            (double)m->file.size * 1e-6, (double)h.file_size * 1e-6);
 }
 
 /* ---- Flags --------------------------------------------------------------------------------- */
@@ -1612,16 +1596,16 @@ static void quantize(Model *m, const char *path) {
 typedef enum { HEADING, SWITCH, TEXT, TEXTS, WHOLE, REAL } Kind;
 
 /* All flags: the help is printed from this list, and it says which go together. One that does not
- * go with GENERATE is a command itself. One without a help text shares a line with the next. */
+ * go with GENERATE is a command itself. */
 static const struct Flag {
     const char *usage;                      // "-n, --max-tokens N", or a heading of the help
     Kind kind;
-    void *target;                           // a bool, const char *, Texts, uint64_t or double of o
+    void *target;                           // in o: a bool, const char *, Texts or Number
     double min, max;                        // of a number
     int commands;
     const char *help;
 } flags[] = {
-    { "prompt", HEADING, NULL, 0, 0, 0, NULL },
+    { "prompt", HEADING, NULL, 0, 0, 0, "" },
     { "-p, --prompt TEXT", TEXTS, &o.prompts, 0, 0, PROMPTED,
       "a prompt; repeated, the next turns of the conversation. Without it standard input" },
     { "-s, --system TEXT", TEXT, &o.system, 0, 0, PROMPTED,
@@ -1630,7 +1614,7 @@ static const struct Flag {
       "how the prompt is framed and where generation ends (default: the checkpoint's kind)" },
     { "    --ids \"ID ID ...\"", TEXT, &o.ids, 0, 0, GENERATE | SCORE,
       "the prompt as token ids, taken as they are, without framing" },
-    { "stopping", HEADING, NULL, 0, 0, 0, NULL },
+    { "stopping", HEADING, NULL, 0, 0, 0, "" },
     { "-n, --max-tokens N", WHOLE, &o.max_tokens, 0, INT32_MAX, PROMPTED,
       "at most N new tokens a turn, the stop token counted (default: the checkpoint's, or 512)" },
     { "    --stop TEXT", TEXTS, &o.stops, 0, 0, GENERATE | COMPARE,
@@ -1641,29 +1625,26 @@ static const struct Flag {
       "the same prompt through BASE.bin and MODEL.bin, each stopping and not stopping" },
     { "    --watch", SWITCH, &o.watch, 0, 0, GENERATE,
       "a line per new token: the token, its probability, P(<|im_end|>), P(<|endoftext|>)" },
-    { "    --top N", WHOLE, &o.top, 1, 1000, GENERATE,
-      "with --watch: under each row the N most likely tokens" },
-    { "    --pace MS", WHOLE, &o.pace, 0, 3600e3, GENERATE | COMPARE,
-      "wait so long after each token, for an audience" },
+    { "    --top N", WHOLE, &o.top, 1, 1000, GENERATE, "with --watch: the N most likely, too" },
+    { "    --pace MS", WHOLE, &o.pace, 0, 3600e3, GENERATE | COMPARE, "wait after each token" },
     { "    --score", SWITCH, &o.score, 0, 0, SCORE,
       "generate nothing: that table for the framed prompt itself, and its perplexity" },
     { "    --answer TEXT", TEXTS, &o.answers, 0, 0, ANSWER,
-      "generate nothing: the table for TEXT as the model's answer, and its perplexity (repeatable)" },
-    { "sampling (defaults: the checkpoint's own generation_config)", HEADING, NULL, 0, 0, 0, NULL },
-    { "    --temp T", REAL, &o.temperature, 0, 1e6, ANY, NULL },
-    { "    --top-k K", WHOLE, &o.top_k, 0, INT32_MAX, ANY, NULL },
-    { "    --top-p P", REAL, &o.top_p, 0, 1, ANY, NULL },
-    { "    --min-p P", REAL, &o.min_p, 0, 1, ANY, "" },
-    { "    --repeat-penalty R", REAL, &o.penalty, 1e-6, 1e6, ANY, NULL },
-    { "    --seed S", WHOLE, &o.seed, 0, 1.8e19, ANY, "" },
+      "that table for TEXT as the model's answer, and its perplexity (repeatable)" },
+    { "sampling (defaults: the checkpoint's own generation_config)", HEADING, NULL, 0, 0, 0, "" },
+    { "    --temp T", REAL, &o.temperature, 0, 1e6, ANY, "divides the logits; 0: --greedy" },
+    { "    --top-k K", WHOLE, &o.top_k, 0, INT32_MAX, ANY, "only the K most likely; 0: all" },
+    { "    --top-p P", REAL, &o.top_p, 0, 1, ANY, "only the most likely that have P together" },
+    { "    --min-p P", REAL, &o.min_p, 0, 1, ANY, "only those P times as likely as the first" },
+    { "    --repeat-penalty R", REAL, &o.penalty, 1e-6, 1e6, ANY, "on what was there; 1: none" },
+    { "    --seed S", WHOLE, &o.seed, 0, 1.8e19, ANY, "the same seed gives the same text" },
     { "    --greedy", SWITCH, &o.greedy, 0, 0, ANY, "always the most likely token" },
-    { "machine", HEADING, NULL, 0, 0, 0, NULL },
+    { "machine", HEADING, NULL, 0, 0, 0, "" },
     { "-c, --context N", WHOLE, &o.context, 1, 1 << 24, ANY,
       "positions kept (default: the checkpoint's limit)" },
     { "-t, --threads N", WHOLE, &o.threads, 1, 1024, ANY, "(default: the processors available)" },
-    { "    --plain", SWITCH, &o.plain, 0, 0, ANY,
-      "only the plain loops of Part I: the same numbers, slowly" },
-    { "files", HEADING, NULL, 0, 0, 0, NULL },
+    { "    --plain", SWITCH, &o.plain, 0, 0, ANY, "only the plain loops of Part I: slow" },
+    { "files", HEADING, NULL, 0, 0, 0, "" },
     { "    --info", SWITCH, &o.info, 0, 0, INFO, "what MODEL.bin is" },
     { "    --quantize OUT.bin", TEXT, &o.quantize, 0, 0, QUANTIZE, "write an int8 copy" },
     { "    --logits OUT.f32", TEXT, &o.logits, 0, 0, GENERATE | SCORE | ANSWER,
@@ -1675,28 +1656,21 @@ enum { N_FLAGS = sizeof flags / sizeof *flags, HELP_COLUMN = 26 };
 
 /* The help texts are wrapped to the terminal. */
 static void print_help(void) {
-    int width = max_int(terminal_width(100), HELP_COLUMN + 20), used = 0;
+    int width = max_int(terminal_width(100), HELP_COLUMN + 20), length;
     puts("usage: ./qwen MODEL.bin [options]\n");
     for (const struct Flag *flag = flags; flag < flags + N_FLAGS; flag++) {
-        if (flag->kind == HEADING) { puts(flag->usage); continue; }
-        used += printf("  %s", flag->usage + (used > 0 ? 4 : 0));
-        if (!flag->help) continue;
-        for (const char *word = flag->help; *word; word += strspn(word, " ")) {
-            int length = (int)strcspn(word, " ");
-            if (used < HELP_COLUMN) used += printf("%*s", HELP_COLUMN - 1 - used, "");
-            else if (used + 1 + length > width) used = printf("\n%*s", HELP_COLUMN - 1, "") - 1;
-            used += printf(" %.*s", length, word);
-            word += length;
+        int used = printf(flag->kind == HEADING ? "%s" : "  %s", flag->usage);
+        for (const char *word = flag->help; *word; word += length + strspn(word + length, " ")) {
+            length = (int)strcspn(word, " ");
+            if (used + 1 + length > width) used = 0 * putchar('\n');
+            used += printf("%*s %.*s", max_int(0, HELP_COLUMN - 1 - used), "", length, word);
         }
         putchar('\n');
-        used = 0;
     }
     flush_output();
 }
 
 static void set_flag(const struct Flag *flag, const char *given, char *value) {
-    char *end = value;
-    errno = 0;
     if (flag->kind == SWITCH) *(bool *)flag->target = true;
     if (flag->kind == TEXT) *(const char **)flag->target = value;
     if (flag->kind == TEXTS) {
@@ -1704,17 +1678,15 @@ static void set_flag(const struct Flag *flag, const char *given, char *value) {
         texts->text = grow(texts->text, &texts->capacity, texts->n + 1, sizeof *texts->text);
         texts->text[texts->n++] = (Text){ value, strlen(value), 0 };
     }
-    if (flag->kind == WHOLE) {
-        unsigned long long whole = strtoull(value, &end, 10);
-        if (*value < '0' || *value > '9' || *end || errno || whole < flag->min || whole > flag->max)
-            die(2, "not a whole number from %.0f to %.0f: %s %s", flag->min, flag->max, given, value);
-        *(uint64_t *)flag->target = whole;
-    }
-    if (flag->kind == REAL) {
-        double real = strtod(value, &end);
-        if (end == value || *end || !(real >= flag->min && real <= flag->max))
-            die(2, "not a number from %g to %g: %s %s", flag->min, flag->max, given, value);
-        *(double *)flag->target = real;
+    if (flag->kind == WHOLE || flag->kind == REAL) {
+        char *end;
+        Number number = { true, strtod(value, &end), strtoull(value, NULL, 10) };
+        bool whole = value[strspn(value, "0123456789")] == 0;
+        if (end == value || *end || !(number.value >= flag->min && number.value <= flag->max)
+            || (flag->kind == WHOLE && !whole))
+            die(2, "not a %s from %.10g to %.10g: %s %s", flag->kind == WHOLE ? "whole number"
+                : "number", flag->min, flag->max, given, value);
+        *(Number *)flag->target = number;
     }
 }
 
@@ -1746,21 +1718,21 @@ static void parse_options(int argc, char **argv) {
         set_flag(&flags[k], given[k], argv[i]);
         if (!(flags[k].commands & GENERATE)) { o.command = flags[k].commands; commanding = k; }
     }
-    if (o.help) return;
+    if (o.help) { print_help(); exit(0); }
     for (int k = 0; k < N_FLAGS; k++)
         if (given[k] && !(flags[k].commands & o.command))
-            die(2, "these make no sense together: %s and %s: leave one out", given[k], given[commanding]);
-    bool base = o.mode && strcmp(o.mode, "base") == 0, empty = false;
+            die(2, "these make no sense together: %s and %s: leave one out",
+                given[k], given[commanding]);
+    bool empty = false;
     for (size_t i = 0; i < o.stops.n; i++) empty |= o.stops.text[i].n == 0;
     const struct { bool wrong; const char *what; } mistakes[] = {
         { !o.model, "no model: MODEL.bin: make one with export.py" },
-        { o.mode && !base && strcmp(o.mode, "chat") != 0, "neither base nor chat: -m" },
+        { o.mode && strcmp(o.mode, "base") && strcmp(o.mode, "chat"), "neither base nor chat: -m" },
         { empty, "an empty text is everywhere: --stop: give the text to stop at" },
         { o.ids && !o.ids[strspn(o.ids, " \t\r\n")], "no ids: --ids: give at least one" },
-        { o.ids && (o.prompts.n > 0 || o.system), "--ids is the whole prompt: leave out -p and -s" },
-        { o.system && base, "a base model has no system message: -s: add -m chat" },
-        { o.top != UNSET && !o.watch, "no table to add to: --top: add --watch" },
-        { o.command != GENERATE && o.prompts.n > 1, "one prompt is enough here: leave out the second -p" },
+        { o.ids && (o.prompts.n > 0 || o.system), "--ids is the whole prompt: leave out -p, -s" },
+        { o.top.given && !o.watch, "no table to add to: --top: add --watch" },
+        { o.command != GENERATE && o.prompts.n > 1, "one prompt is enough here: -p: give one" },
     };
     for (size_t i = 0; i < sizeof mistakes / sizeof *mistakes; i++)
         if (mistakes[i].wrong) die(2, "%s: see --help", mistakes[i].what);
@@ -1775,39 +1747,38 @@ static void warn_memory(const Run *r) {
     double model = (double)r->model->file.size * 1e-9;
     double cache = 2e-9 * sizeof(float) * h->n_layers * (double)r->context * r->model->kv_dim;
     if (model > memory)
-        note("the model is %.1f GB, this machine's memory %.1f GB: it will be slow", model, memory);
-    if (o.context != UNSET && cache > memory)
-        note("a full cache is %.1f GB, this machine's memory %.1f GB: -c: choose less", cache, memory);
+        fprintf(stderr, "qwen: note: %.1f GB of model, %.1f GB of memory: slow\n", model, memory);
+    if (o.context.given && cache > memory)
+        fprintf(stderr, "qwen: note: %.1f GB of full cache, %.1f GB of memory: -c: choose less\n",
+                cache, memory);
     if (r->context > h->max_positions)
-        note("-c %d is more than the model's %d positions", r->context, h->max_positions);
+        fprintf(stderr, "qwen: note: -c %d is more than the model's %d positions\n",
+                r->context, h->max_positions);
 }
 
 static Session new_session(const Model *m, Pool *pool) {
     const Header *h = &m->header;
-    bool chat = o.mode ? strcmp(o.mode, "chat") == 0 : o.command == COMPARE || h->kind == 1;
+    bool compare = o.command == COMPARE;
+    bool chat = o.mode ? strcmp(o.mode, "chat") == 0 : compare || h->kind == 1;
     if (chat && !h->chatml) die(1, "its template is not ChatML: %s: use -m base", m->file.path);
     if (o.system && !chat) die(2, "a base model has no system message: -s: add -m chat");
     if (o.no_think && !(chat && h->cuts_reasoning))
         die(2, "not a chat with a reasoning model: --no-think: leave it out");
-    bool sampling = !isnan(o.temperature) || o.top_k != UNSET || !isnan(o.top_p) || !isnan(o.min_p)
-        || (h->do_sample && o.command != COMPARE);
-    int context = o.context == UNSET ? h->max_positions : (int)o.context;
-    int checkpoint_limit = h->max_new_tokens > 0 ? h->max_new_tokens : 512;
+    bool sampling = o.temperature.given || o.top_k.given || o.top_p.given || o.min_p.given
+        || (h->do_sample && !compare);
     Session s = {
-        .model = m, .chat = chat, .no_think = o.no_think,
-        .ignore_stop = o.ignore_stop || o.command == COMPARE,
+        .model = m, .chat = chat, .no_think = o.no_think, .ignore_stop = o.ignore_stop || compare,
         .system = o.system ? o.system : h->system,
         .system_size = o.system ? strlen(o.system) : (size_t)h->system_size,
-        .max_tokens = o.max_tokens == UNSET ? checkpoint_limit : (int)o.max_tokens,
-        .run = new_run(m, pool, context, o.plain),
+        .max_tokens = (int)either(o.max_tokens, h->max_new_tokens ? h->max_new_tokens : 512),
+        .run = new_run(m, pool, (int)either(o.context, h->max_positions), o.plain),
         .sampler = {
-            .temperature = isnan(o.temperature) ? h->temperature : (float)o.temperature,
-            .top_k = o.top_k == UNSET ? h->top_k : (int)o.top_k,
-            .top_p = isnan(o.top_p) ? h->top_p : (float)o.top_p,
-            .min_p = isnan(o.min_p) ? h->min_p : (float)o.min_p,
-            .penalty = !isnan(o.penalty) ? (float)o.penalty
-                     : o.command == COMPARE ? 1 : h->repetition_penalty,
-            .random = o.seed,
+            .temperature = (float)either(o.temperature, h->temperature),
+            .top_k = (int)either(o.top_k, h->top_k),
+            .top_p = (float)either(o.top_p, h->top_p),
+            .min_p = (float)either(o.min_p, h->min_p),
+            .penalty = (float)either(o.penalty, compare ? 1 : h->repetition_penalty),
+            .random = o.seed.whole,
             .logits = reserve(h->vocab_size, sizeof(float)),
             .candidates = reserve(h->vocab_size, sizeof(Candidate)),
             .probabilities = reserve(h->vocab_size, sizeof(float)),
@@ -1815,8 +1786,9 @@ static Session new_session(const Model *m, Pool *pool) {
         .probabilities = reserve(h->vocab_size, sizeof(float)),
         .output = reserve(1, sizeof(Output)),
     };
-    s.thoughts = reserve(min_int(s.max_tokens, context) + 1, sizeof *s.thoughts);
+    s.thoughts = reserve(s.run.context + 1, sizeof *s.thoughts);
     s.sampler.greedy = !sampling || o.greedy || s.sampler.temperature == 0;
+    s.sampler.temperature = fmaxf(s.sampler.temperature, 1e-6f);        // logits / it stay finite
     *s.output = (Output){ .model = m, .shows_text = o.command == GENERATE && !o.watch };
     warn_memory(&s.run);
     return s;
@@ -1827,42 +1799,40 @@ static void forget(Session *s) {
     s->run.position = 0;
 }
 
-/* Does with the prompt in the history what the command line asks for. */
-static void answer(Session *s) {
-    if (o.command == COMPARE) show_cases(s);
-    else if (o.command == SCORE) score(s, 0);
-    else if (o.command == ANSWER) score_answers(s);
-    else run_turn(s);
-}
-
-/* Puts a prompt to a session. In a conversation that has no room left, a new one begins. */
+/* Puts a prompt to a session and does with it what the command line asks for. In a conversation
+ * that has no room left, a new one begins. */
 static void ask(Session *s, const Text *text, bool conversation) {
     enum { ROOM = 32 };                     // tokens that an answer may want
-    bool first = o.command != GENERATE || s->history.n == 0;
-    if (o.command != GENERATE) forget(s);
-    add_prompt(s, text->data, text->n);
+    if (o.command != GENERATE || !s->chat) forget(s);
+    bool first = s->history.n == 0;
+    if (o.ids) read_ids(o.ids, "--ids", s->model->header.vocab_size, &s->history);
+    else add_prompt(s, text->data, text->n);
     int room = s->run.context - (int)s->history.n;
-    if (conversation && s->chat && !first && room < min_int(ROOM, s->max_tokens)) {
-        note("the context of %d positions is full: a new conversation begins", s->run.context);
+    if (conversation && !first && room < min_int(ROOM, s->max_tokens)) {
+        fprintf(stderr, "qwen: note: the context of %d positions is full: a new conversation "
+                "begins\n", s->run.context);
         forget(s);
         add_prompt(s, text->data, text->n);
         room = s->run.context - (int)s->history.n;
     }
     if (conversation && room < 0) {
-        note("%zu tokens do not fit into a context of %d: ask for less, or raise -c",
-             s->history.n, s->run.context);
+        fprintf(stderr, "qwen: note: %zu tokens do not fit into a context of %d: ask for less, or "
+                "raise -c\n", s->history.n, s->run.context);
         forget(s);
-    } else answer(s);
+    } else if (o.command == COMPARE) show_cases(s);
+    else if (o.command == SCORE) score(s, 0);
+    else if (o.command == ANSWER) score_answers(s);
+    else run_turn(s);
 }
 
-/* Reads a line from a terminal; false at the end of the input. Meanwhile Ctrl-C is an end of line
- * like Enter, so that what was typed before it is seen: it clears a line, or ends the program. */
+/* Reads a line from a terminal that is not empty; false at the end of the input. Meanwhile Ctrl-C
+ * is an end of line like Enter, so that what was typed before it is seen: it clears a line, or
+ * ends the program. */
 static bool read_line(Text *line) {
     enum { CTRL_C = 3, LONGEST = 4096 };
     char bytes[LONGEST], last = 0;
     line->n = 0;
     waiting = 1;
-    fputs("> ", stderr);
     if (tcgetattr(0, &terminal) == 0) {
         struct termios typing = terminal;
         typing.c_cc[VINTR] = _POSIX_VDISABLE;
@@ -1870,20 +1840,23 @@ static bool read_line(Text *line) {
         terminal_changed = 1;
         tcsetattr(0, TCSANOW, &typing);
     }
+    fputs("> ", stderr);
     for (ssize_t n; last != '\n' && (n = read(0, bytes, sizeof bytes)) > 0; ) {
         push_bytes(line, bytes, (size_t)n);
         last = bytes[n - 1];
-        if (line->n == LONGEST) note("the terminal cut this line: use a pipe or -p");
-        if (last != CTRL_C) continue;
-        fputs(line->n > 1 ? "\n> " : "\n", stderr);
-        if (line->n == 1) { restore_terminal(); exit(130); }
-        line->n = 0;
+        if (line->n == LONGEST)
+            fputs("qwen: note: the terminal cut this line: use a pipe or -p\n", stderr);
+        if (last != CTRL_C && !(last == '\n' && line->n == 1)) continue;
+        if (last == CTRL_C) fputc('\n', stderr);
+        if (last == CTRL_C && line->n == 1) { restore_terminal(); exit(130); }
+        fputs("> ", stderr);
+        line->n = last = 0;
     }
     restore_terminal();
     waiting = 0;
     if (last == '\n') line->n--;
     else if (line->n == 0) fputc('\n', stderr);
-    return line->n > 0 || last == '\n';
+    return line->n > 0;
 }
 
 /* Standard input as one prompt, without a byte-order mark and one final newline. */
@@ -1909,43 +1882,36 @@ static int available_processors(void) {
 
 int main(int argc, char **argv) {
     program = "qwen";
-    // A file opened below must not get the number of a standard stream that is closed.
-    for (int i = 0; i < 3; i++) if (fcntl(i, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0) return 1;
+    for (int i = 0; i < 3; i++)             // no file may get the number of a stream that is closed
+        if (fcntl(i, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0) return 1;
     signal(SIGPIPE, SIG_IGN);               // a closed pipe is an error like others: flush_output
     parse_options(argc, argv);
-    if (o.help) { print_help(); return 0; }
     struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
     sigemptyset(&action.sa_mask);
     const int signals[] = { SIGINT, SIGTERM, SIGHUP };
     for (int i = 0; i < 3; i++) sigaction(signals[i], &action, NULL);
     atexit(remove_unfinished);
-    if (o.seed == UNSET) o.seed = (uint64_t)time(NULL);
-    if (o.threads == UNSET) o.threads = (uint64_t)available_processors();
+    if (!o.seed.given) o.seed.whole = (uint64_t)time(NULL);
 
     Model *models[2];                       // BASE.bin if there is one, then MODEL.bin
     int n = 0;
     if (o.compare) models[n++] = map_model(o.compare);
     models[n++] = map_model(o.model);
-    check_output(o.logits ? o.logits : o.quantize, models, n);
     if (o.command == INFO) print_info(models[0]);
     if (o.command == QUANTIZE) quantize(models[0], o.quantize);
-    if (o.command == INFO || o.command == QUANTIZE) return 0;
+    if (!(o.command & PROMPTED)) return 0;
 
-    Pool *pool = start_pool((int)o.threads);
+    Pool *pool = start_pool((int)either(o.threads, available_processors()));
     static Session sessions[2];
     for (int i = 0; i < n; i++) sessions[i] = new_session(models[i], pool);
+    if (o.logits) sessions[0].output->logits = create_file(o.logits, &models[0]->file);
     bool conversation = !o.ids && o.prompts.n == 0 && isatty(0);
     Text line = { 0 };                      // a prompt that is typed or piped
-    if (o.prompts.n == 0 && !o.ids && !conversation) line = read_prompt();
-    if (o.logits) sessions[0].output->logits = create_file(o.logits);
-    if (o.ids) {
-        read_ids(o.ids, "--ids", models[0]->header.vocab_size, &sessions[0].history);
-        answer(&sessions[0]);
-    }
-    for (size_t i = 0; !o.ids && (conversation || i == 0 || i < o.prompts.n); i++) {
+    if (!o.ids && o.prompts.n == 0 && !conversation) line = read_prompt();
+    for (size_t i = 0; conversation || i == 0 || i < o.prompts.n; i++) {
         interrupted = 0;                    // a Ctrl-C has ended the turn before
         if (conversation && !read_line(&line)) break;
-        for (int k = 0; k < n && !interrupted && !(conversation && line.n == 0); k++)
+        for (int k = 0; k < n && !interrupted; k++)
             ask(&sessions[k], o.prompts.n > 0 ? &o.prompts.text[i] : &line, conversation);
     }
     if (interrupted && !conversation) return 130;           // an unfinished --logits file goes
