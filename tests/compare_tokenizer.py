@@ -296,8 +296,8 @@ def main() -> int:
     known, classed, normalised = shared_code_points()
     print(
         f"Unicode here {unicodedata.unidata_version}, tokenizers {tokenizers.__version__}. "
-        f"Left out: {len(classed)} code points that only one side assigns; {len(normalised)} in whose "
-        f"NFC they differ: {ranges(normalised)}",
+        f"Left out: {len(classed)} code points that only one side assigns; {len(normalised)} in "
+        f"whose NFC they differ: {ranges(normalised)}",
         flush=True,
     )
     rng = random.Random(args.seed)

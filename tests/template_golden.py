@@ -44,16 +44,17 @@ QWEN25 = r"""{%- if tools %}
         {{- "\n" }}
         {{- tool | tojson }}
     {%- endfor %}
-    {{- "\n</tools>\n\n<tool_call>\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call><|im_end|>\n" }}
+    {{- "\n</tools>\n\n{\"name\": <name>, \"arguments\": <object>}\n</tool_call><|im_end|>\n" }}
 {%- else %}
     {%- if messages[0]['role'] == 'system' %}
         {{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}
     {%- else %}
-        {{- '<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n' }}
+        {{- '<|im_start|>system\n@DEFAULT@<|im_end|>\n' }}
     {%- endif %}
 {%- endif %}
 {%- for message in messages %}
-    {%- if (message.role == "user") or (message.role == "system" and not loop.first) or (message.role == "assistant" and not message.tool_calls) %}
+    {%- if (message.role == "user") or (message.role == "system" and not loop.first)
+           or (message.role == "assistant" and not message.tool_calls) %}
         {{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n' }}
     {%- elif message.role == "assistant" %}
         {{- '<|im_start|>' + message.role }}
@@ -87,10 +88,16 @@ QWEN25 = r"""{%- if tools %}
     {{- '<|im_start|>assistant\n' }}
 {%- endif %}
 """
+QWEN25 = QWEN25.replace(
+    "@DEFAULT@", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.")
+# What Qwen3 has before its messages: the same without the default.
+BEGINNING = QWEN25[:QWEN25.index("{%- for message in messages %}")]
+WITHOUT = BEGINNING.rindex("    {%- else %}"), BEGINNING.rindex("    {%- endif %}")
+BEGINNING = BEGINNING[:WITHOUT[0]] + BEGINNING[WITHOUT[1]:]
 CASES: Dict[str, str] = {
-    **TEMPLATES, "qwen2.5": QWEN25, "qwen3 with tools": QWEN25[:QWEN25.index("{%- for message in messages %}")].replace(
-        QWEN25[QWEN25.index("    {%- else %}\n        {{- '<|im_start|>system"):QWEN25.index("    {%- endif %}\n{%- endif %}\n{%- for message")], "")
-    + TEMPLATES["qwen3"][len(SYSTEM_IF_GIVEN):], "qwen2.5 crlf": QWEN25.replace("\n", "\r\n"),
+    **TEMPLATES, "qwen2.5": QWEN25,
+    "qwen3 with tools": BEGINNING + TEMPLATES["qwen3"][len(SYSTEM_IF_GIVEN):],
+    "qwen2.5 crlf": QWEN25.replace("\n", "\r\n"),
     "qwen2": "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
              "{{ '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}{% endif %}{{ "
              + TURN + " }}{% endfor %}" + OPEN,
@@ -101,11 +108,12 @@ CASES: Dict[str, str] = {
                     "{{ 'You are ' }}{{ \"Y.\" }}{{ '<|im_end|>\\n' }}{% endif %}" + BODY,
     "raw text": "{% if messages[0]['role'] != \"system\" %}<|im_start|>system\n{{ 'You are W.' }}"
                 "<|im_end|>\n{% endif %}" + BODY,
-    "raw text, variable": "{%- set s = \"You are V.\" -%}\n{% if messages[0]['role'] != \"system\" %}"
-                          "\n<|im_start|>system\n{{ s }}<|im_end|>\n{% endif %}" + BODY,
+    "raw text, variable": "{%- set s = \"You are V.\" -%}\n{% if messages[0]['role'] != 'system' "
+                          "%}\n<|im_start|>system\n{{ s }}<|im_end|>\n{% endif %}" + BODY,
     "comment": "{# <|im_start|>system\nNo.<|im_end|> #}" + BODY,
     "comment with tags": "{#- {% if x %}<|im_start|>system\nNo.<|im_end|>{% endif %} -#}\n" + BODY,
-    "under tools": "{% if tools %}{{ '<|im_start|>system\\nTools.<|im_end|>\\n' }}{% endif %}" + BODY,
+    "under tools": "{% if tools %}{{ '<|im_start|>system\\nTools.<|im_end|>\\n' }}{% endif %}"
+                   + BODY,
     "under not tools": "{% if not tools %}{{ '<|im_start|>system\\nNo tools.<|im_end|>\\n' }}"
                        "{% endif %}" + BODY,
     "tools is defined": "{% if tools is defined and tools is not none and tools | length > 0 %}"
@@ -118,17 +126,19 @@ CASES: Dict[str, str] = {
     "no generation prompt": LOOP,
     "always a generation prompt": LOOP + "{{ '<|im_start|>assistant\\n' }}",
     "another generation prompt": BODY.replace("assistant\\n'", "assistant\\nSure! '"),
-    "split messages": SPLIT + "{{ '<|im_start|>system\\n' + system_message + '<|im_end|>\\n' }}" + REST,
+    "split messages": SPLIT + "{{ '<|im_start|>system\\n' + system_message + '<|im_end|>\\n' }}"
+                      + REST,
     "split, is defined": SPLIT + "{% if system_message is defined %}{{ '<|im_start|>system\\n' ~ "
                                  "system_message ~ '<|im_end|>\\n' }}{% endif %}" + REST,
     "conditional": "{% set sys = messages[0]['content'] if messages[0]['role'] == 'system' else "
-                   "'You are U.' %}{{ '<|im_start|>system\\n' + sys + '<|im_end|>\\n' }}{% for m in "
-                   "messages if m.role != 'system' %}{{ '<|im_start|>' + m.role + '\\n' + m.content "
-                   "+ '<|im_end|>\\n' }}{% endfor %}" + OPEN,
+                   "'You are U.' %}{{ '<|im_start|>system\\n' + sys + '<|im_end|>\\n' }}{% for m "
+                   "in messages if m.role != 'system' %}{{ '<|im_start|>' + m.role + '\\n' + "
+                   "m.content + '<|im_end|>\\n' }}{% endfor %}" + OPEN,
     "default": "{% set text = text | default('You are T.') %}{{ '<|im_start|>system\\n' + text + "
                "'<|im_end|>\\n' }}" + BODY,
-    "generation tag": LOOP.replace("message['content']", "'' }}{% generation %}{{ message['content'] }}"
-                                   "{% endgeneration %}{{ ''") + OPEN,
+    "generation tag": LOOP.replace(
+        "message['content']",
+        "'' }}{% generation %}{{ message['content'] }}{% endgeneration %}{{ ''") + OPEN,
     "escapes": r"""{{ '<|im_start|>system\nIt\'s \q \"é\"\t\u82f9<|im_end|>\n' }}""" + BODY,
     "roles one by one": "{% for message in messages %}{% if message['role'] == 'user' %}"
                         "{{ '<|im_start|>user\\n' + message['content'] + '<|im_end|>\\n' }}{% elif "
@@ -156,7 +166,8 @@ CASES: Dict[str, str] = {
     "length": "{% if messages|length > 0 and messages[0]['role'] != 'system' %}"
               "{{ '<|im_start|>system\\nYou are L.<|im_end|>\\n' }}{% endif %}" + BODY,
     "macro": "{% macro turn(r, c) %}{{ '<|im_start|>' + r + '\\n' + c + '<|im_end|>\\n' }}"
-             "{% endmacro %}{% for m in messages %}{{ turn(m.role, m.content) }}{% endfor %}" + OPEN,
+             "{% endmacro %}{% for m in messages %}{{ turn(m.role, m.content) }}{% endfor %}"
+             + OPEN,
     "selectattr": "{% set sys = messages | selectattr('role', 'equalto', 'system') | list %}"
                   "{% if sys | length == 0 %}{{ '<|im_start|>system\\nYou are R.<|im_end|>\\n' }}"
                   "{% endif %}" + BODY,

@@ -1013,9 +1013,10 @@ def test_hostile_templates() -> None:
     for text in ("{% set x = 'aaaa' %}" + "{% set x = x + x %}" * 60, "{{ '%999999999d' % 1 }}",
                  "{% if " + "not " * 500 + "x %}{% endif %}", "{% endif %}{% else %}{% elif a %}",
                  "{{ " + "(" * 5000 + " }}", "{{ " + "x|" * 3000 + "trim }}", "{{ 1 % 0 }}",
-                 "{{ 'a'.__class__.__mro__ }}", "{% for %}{% set %}{% if %}", "{{ '\\x' }}", "{{ }}",
+                 "{{ 'a'.__class__.__mro__ }}", "{% for %}{% set %}{% if %}", "{{ '\\x' }}",
                  "{% for x in 7 %}{% endfor %}", "{{ 'a' * 9 ** 9 ** 9 }}", "{{ 9 | default }}",
-                 "{% set messages = 1 %}{{ messages[0].role }}", "\ud800", "{%" * 3000, "{{'" * 3000):
+                 "{% set messages = 1 %}{{ messages[0].role }}", "\ud800", "{%" * 3000,
+                 "{{'" * 3000, "{{ }}"):
         change(directory, "tokenizer_config.json", chat_template=chatml + text)
         equal(exported(directory).chatml, 1)
         equal([text[:40] for line in SAID if "note: the chat template" in line], [text[:40]])
