@@ -295,7 +295,9 @@ def evaluate(text: str, names: Dict[str, Any]) -> Any:
         if isinstance(node, ast.BoolOp):
             parts, settles = [value(part) for part in node.values], isinstance(node.op, ast.Or)
             settled = [p for p in parts if p is not UNKNOWN and bool(p) == settles]
-            return settled[0] if settled else UNKNOWN if UNKNOWN in parts else parts[-1]
+            if UNKNOWN in parts:        # of the value only its truth may be known
+                return settles if settled else UNKNOWN
+            return settled[0] if settled else parts[-1]
         if isinstance(node, ast.IfExp):
             test = value(node.test)
             return UNKNOWN if test is UNKNOWN else value(node.body if test else node.orelse)

@@ -176,6 +176,7 @@ CASES: Dict[str, str] = {
                     "{{ '<|im_start|>system\\nYou are E.<|im_end|>\\n' }}{% endif %}" + BODY,
     "unknown and": "{% if text | reverse and true %}"
                    "{{ '<|im_start|>system\\nYou are E.<|im_end|>\\n' }}{% endif %}" + BODY,
+    "unknown or": "{{ text | reverse or '<|im_start|>system\\nYou are O.<|im_end|>\\n' }}" + BODY,
     "date": "{{ '<|im_start|>system\\nToday ' + strftime_now('%Y') + '<|im_end|>\\n' }}" + BODY,
     "broken": "{% if %}<|im_start|><|im_end|>",
     "unfinished": "<|im_start|><|im_end|>{{ 'a",
