@@ -1,10 +1,12 @@
-"""The README's examples are real: runs each command of its ```console blocks and compares what a terminal shows.
+"""The README's examples are real: runs each command of its ```console blocks and compares what a
+terminal shows.
 
-    python3 tests/test_readme.py ./qwen ./tokenizer            numbers may differ by a tenth, speeds by any factor
+    python3 tests/test_readme.py ./qwen ./tokenizer            numbers may differ by a tenth
     python3 tests/test_readme.py ./qwen ./tokenizer --write    writes what it sees into README.md
 
-The commands run in a folder with the programs and the exported tiny pair, on a terminal of 100 columns in black and
-white. A line per test, `ok   NAME` or `FAIL NAME: reason`; exit status 1 if one failed. Standard library only.
+The commands run in a folder with the programs and the exported tiny pair, on a terminal of 80
+columns in black and white. A line per test, `ok   NAME` or `FAIL NAME: reason`; exit status 1 if
+one failed. Standard library only.
 """
 from __future__ import annotations
 
@@ -23,35 +25,38 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 README = os.path.join(ROOT, "README.md")
 BLOCK = re.compile(r"(?ms)^```console\n(.*?)^```$")
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e-?\d+)?")
+COLUMNS = 80
 
 
 def show(command: str, folder: str) -> List[str]:
     """The lines that a terminal shows."""
     master, slave = pty.openpty()
-    ioctl(slave, TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-    process = subprocess.Popen(command, shell=True, cwd=folder, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave)
+    ioctl(slave, TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
+    process = subprocess.Popen(command, shell=True, cwd=folder, stdin=subprocess.DEVNULL,
+                               stdout=slave, stderr=slave, env={**os.environ, "NO_COLOR": "1"})
     os.close(slave)
     output = b""
     while True:
         try:
             data = os.read(master, 65536)
-        except OSError:                                 # Linux says so that the other side was closed
+        except OSError:                                 # Linux says so that nobody writes any more
             data = b""
         if not data:
             break
         output += data
     process.wait()
     os.close(master)
-    text = re.sub(r"\x1b\[[\d;]*m|[^\n]*\x1b\[K", "", output.decode("utf-8").replace("\r\n", "\n"))
+    text = re.sub(r"[^\n]*\x1b\[K", "", output.decode("utf-8").replace("\r\n", "\n"))
     return [line.rstrip() for line in text.rstrip("\n").split("\n")]
 
 
 def alike(shown: str, seen: str) -> bool:
-    """Equal but for numbers, which depend a little on the compiler."""
+    """Equal but for numbers, which depend a little on the compiler, and speeds."""
     if NUMBER.sub("#", shown) != NUMBER.sub("#", seen):
         return False
     pairs = zip(map(float, NUMBER.findall(shown)), map(float, NUMBER.findall(seen)))
-    return shown.startswith("speed:") or all(abs(a - b) <= 0.1 * max(abs(a), abs(b)) or abs(a - b) < 1e-6 for a, b in pairs)
+    return shown.startswith("speed:") or all(
+        abs(a - b) <= 0.1 * max(abs(a), abs(b)) or abs(a - b) < 1e-6 for a, b in pairs)
 
 
 def main() -> int:
@@ -63,19 +68,20 @@ def main() -> int:
         readme = file.read()
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
-        for name, path in (("qwen", os.path.abspath(sys.argv[1])), ("tokenizer", os.path.abspath(sys.argv[2])),
-                           ("tiny", os.path.join(ROOT, "tiny")), ("export.py", os.path.join(ROOT, "export.py"))):
-            os.symlink(path, os.path.join(folder, name))
+        for name, path in (("qwen", sys.argv[1]), ("tokenizer", sys.argv[2]),
+                           ("tiny", os.path.join(ROOT, "tiny")),
+                           ("export.py", os.path.join(ROOT, "export.py"))):
+            os.symlink(os.path.abspath(path), os.path.join(folder, name))
         for kind in ("base", "chat"):
-            subprocess.run([sys.executable, "export.py", f"tiny/{kind}", f"tiny-{kind}.bin"], cwd=folder, check=True,
-                           stderr=subprocess.DEVNULL)
+            subprocess.run([sys.executable, "export.py", f"tiny/{kind}", f"tiny-{kind}.bin"],
+                           cwd=folder, check=True, stderr=subprocess.DEVNULL)
 
         def replay(block: "re.Match[str]") -> str:
             nonlocal failed
             lines: List[str] = []
             for example in re.split(r"(?m)^\$ ", block[1])[1:]:
                 command, *shown = example.rstrip("\n").split("\n")
-                while command.count('"') % 2:           # a text of several lines
+                while command.count('"') % 2 or command.endswith("\\"):     # of several lines
                     command += "\n" + shown.pop(0)
                 seen = show(command, folder)
                 lines += ["$ " + command, *seen, ""]
@@ -89,7 +95,8 @@ def main() -> int:
                     print(f"ok   readme: {name}", flush=True)
                 else:
                     failed += 1
-                    print(f"FAIL readme: {name}: {bad[0] if bad else f'{len(seen)} lines instead of {len(shown)}'}", flush=True)
+                    why = bad[0] if bad else f"{len(seen)} lines instead of {len(shown)}"
+                    print(f"FAIL readme: {name}: {why}", flush=True)
             return "```console\n" + "\n".join(lines[:-1]) + "\n```"
 
         readme = BLOCK.sub(replay, readme)
