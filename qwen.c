@@ -938,67 +938,63 @@ typedef struct {                            // a tensor of the file, and where t
     int rows, cols;
 } Tensor;
 
-enum { TENSORS_OF_LAYER = 14 };
-
-/* Lists all tensors in list[3 + n_layers * TENSORS_OF_LAYER] and returns how many there are. They
- * stand in the file in this order, each at the next multiple of 64 bytes. */
-static int list_tensors(Model *m, Tensor *list) {
+/* Lists all tensors in the order in which they stand in the file, each at the next multiple of 64
+ * bytes. After the last one comes one without rows. */
+static Tensor *list_tensors(Model *m) {
+    enum { OF_LAYER = 14 };
     const Header *h = &m->header;
-    int n = 0, biased = h->qkv_bias, normed = h->qk_norm;
-    list[n++] = (Tensor){ &m->embedding, NULL, h->vocab_size, h->dim };
+    Tensor *list = reserve(4 + h->n_layers * OF_LAYER, sizeof *list), *end = list;
+    *end++ = (Tensor){ &m->embedding, NULL, h->vocab_size, h->dim };
     for (int i = 0; i < h->n_layers; i++) {
         Layer *l = &m->layers[i];
-        const Tensor tensors[TENSORS_OF_LAYER] = {
+        const Tensor tensors[OF_LAYER] = {
             { NULL, &l->attention_norm, 1, h->dim },
-            { &l->wq, NULL, m->q_dim, h->dim }, { NULL, &l->bq, biased, m->q_dim },
-            { &l->wk, NULL, m->kv_dim, h->dim }, { NULL, &l->bk, biased, m->kv_dim },
-            { &l->wv, NULL, m->kv_dim, h->dim }, { NULL, &l->bv, biased, m->kv_dim },
-            { NULL, &l->q_norm, normed, h->head_dim }, { NULL, &l->k_norm, normed, h->head_dim },
+            { &l->wq, NULL, m->q_dim, h->dim }, { NULL, &l->bq, h->qkv_bias, m->q_dim },
+            { &l->wk, NULL, m->kv_dim, h->dim }, { NULL, &l->bk, h->qkv_bias, m->kv_dim },
+            { &l->wv, NULL, m->kv_dim, h->dim }, { NULL, &l->bv, h->qkv_bias, m->kv_dim },
+            { NULL, &l->q_norm, h->qk_norm, h->head_dim },
+            { NULL, &l->k_norm, h->qk_norm, h->head_dim },
             { &l->wo, NULL, h->dim, m->q_dim },
             { NULL, &l->mlp_norm, 1, h->dim },
             { &l->gate, NULL, h->hidden_dim, h->dim }, { &l->up, NULL, h->hidden_dim, h->dim },
             { &l->down, NULL, h->dim, h->hidden_dim },
         };
-        for (int k = 0; k < TENSORS_OF_LAYER; k++) if (tensors[k].rows > 0) list[n++] = tensors[k];
+        for (int k = 0; k < OF_LAYER; k++) if (tensors[k].rows > 0) *end++ = tensors[k];
     }
-    list[n++] = (Tensor){ NULL, &m->norm, 1, h->dim };
-    if (!h->tied) list[n++] = (Tensor){ &m->output, NULL, h->vocab_size, h->dim };
-    return n;
+    *end++ = (Tensor){ NULL, &m->norm, 1, h->dim };
+    if (!h->tied) *end++ = (Tensor){ &m->output, NULL, h->vocab_size, h->dim };
+    return list;
 }
 
 /* Dies if a number of the header is outside of what the program can work with. After this no
  * product of sizes overflows, and every id has a row. */
 static void check_header(const Header *h, const char *path) {
-    const double most = INT32_MAX, ids = h->vocab_size - 1, group = h->weight_type == INT8 ? GROUP : 0;
-    const struct { const char *field; double value, low, high; } ranges[] = {
-        { "dim", h->dim, 1, 1 << 20 }, { "hidden_dim", h->hidden_dim, 1, 1 << 20 },
-        { "n_layers", h->n_layers, 1, 1 << 12 }, { "n_heads", h->n_heads, 1, 1 << 12 },
-        { "n_kv_heads", h->n_kv_heads, 1, h->n_heads }, { "head_dim", h->head_dim, 2, 1 << 12 },
+#define FIELD(name, low, high) { #name, (double)(h->name), low, high }
+    const double most = INT32_MAX, ids = h->vocab_size - 1;
+    const int group = h->weight_type == INT8 ? GROUP : 0;
+    const struct { const char *name; double value, low, high; } fields[] = {
+        FIELD(weight_type, BF16, INT8), FIELD(group_size, group, group), FIELD(dim, 1, 1 << 20),
+        FIELD(hidden_dim, 1, 1 << 20), FIELD(n_layers, 1, 1 << 12), FIELD(n_heads, 1, 1 << 12),
+        FIELD(n_kv_heads, 1, h->n_heads), FIELD(head_dim, 2, 1 << 12), FIELD(head_dim % 2, 0, 0),
         { "n_heads % n_kv_heads", h->n_kv_heads > 0 ? h->n_heads % h->n_kv_heads : 0, 0, 0 },
         { "n_heads * head_dim", (double)h->n_heads * h->head_dim, 1, 1 << 20 },
-        { "head_dim % 2", h->head_dim % 2, 0, 0 }, { "vocab_size", h->vocab_size, 1, 1 << 24 },
-        { "max_positions", h->max_positions, 1, 1 << 24 }, { "tied", h->tied, 0, 1 },
-        { "weight_type", h->weight_type, BF16, INT8 }, { "group_size", h->group_size, group, group },
-        { "qkv_bias", h->qkv_bias, 0, 1 }, { "qk_norm", h->qk_norm, 0, 1 },
-        { "rms_eps", (double)h->rms_eps, 0, 0.999999 }, { "rope_theta", h->rope_theta, 1e-30, 1e30 },
-        { "kind", h->kind, 0, 1 }, { "chatml", h->chatml, 0, 1 }, { "opening", h->opening, 0, 2 },
-        { "cuts_reasoning", h->cuts_reasoning, 0, 1 }, { "do_sample", h->do_sample, 0, 1 },
-        { "temperature", (double)h->temperature, 0, 1e6 }, { "top_k", h->top_k, 0, most },
-        { "top_p", (double)h->top_p, 0, 1 }, { "min_p", (double)h->min_p, 0, 1 },
-        { "repetition_penalty", (double)h->repetition_penalty, 1e-7, 1e7 },
-        { "max_new_tokens", h->max_new_tokens, 0, most }, { "im_start", h->im_start, 0, ids },
-        { "im_end", h->im_end, 0, ids }, { "endoftext", h->endoftext, 0, ids },
-        { "tokenizer_eos", h->tokenizer_eos, -1, ids }, { "n_eos", h->n_eos, 0, 32 },
-        { "system_size", h->system_size, 0, sizeof h->system },
-        { "name's last byte", h->name[sizeof h->name - 1], 0, 0 },
+        FIELD(vocab_size, 1, 1 << 24), FIELD(max_positions, 1, 1 << 24), FIELD(tied, 0, 1),
+        FIELD(rms_eps, 0, 0.999999), FIELD(rope_theta, 1e-30, 1e30), FIELD(qkv_bias, 0, 1),
+        FIELD(qk_norm, 0, 1), FIELD(kind, 0, 1), FIELD(chatml, 0, 1), FIELD(opening, 0, 2),
+        FIELD(cuts_reasoning, 0, 1), FIELD(im_start, 0, ids), FIELD(im_end, 0, ids),
+        FIELD(endoftext, 0, ids), FIELD(tokenizer_eos, -1, ids), FIELD(max_new_tokens, 0, most),
+        FIELD(do_sample, 0, 1), FIELD(temperature, 0, 1e6), FIELD(top_k, 0, most),
+        FIELD(top_p, 0, 1), FIELD(min_p, 0, 1), FIELD(repetition_penalty, 1e-7, 1e7),
+        FIELD(n_eos, 0, 32), FIELD(system_size, 0, sizeof h->system), FIELD(name[63], 0, 0),
     };
-    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
-        if (!(ranges[i].value >= ranges[i].low && ranges[i].value <= ranges[i].high))   // NaN, too
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (!(fields[i].value >= fields[i].low && fields[i].value <= fields[i].high))   // NaN, too
             die(1, "the header's %s is %.9g, not between %.9g and %.9g: %s: export it again",
-                ranges[i].field, ranges[i].value, ranges[i].low, ranges[i].high, path);
+                fields[i].name, fields[i].value, fields[i].low, fields[i].high, path);
     for (int i = 0; i < h->n_eos; i++)
         if (h->eos[i] < 0 || h->eos[i] > ids)
-            die(1, "the header's eos is %d, not below vocab_size: %s: export it again", h->eos[i], path);
+            die(1, "the header's eos is %d, not below vocab_size: %s: export it again",
+                h->eos[i], path);
 }
 
 /* Maps PATH and finds its tensors. Nothing is copied: the kernel reads a page when it is used. */
@@ -1012,11 +1008,8 @@ static Model *map_model(const char *path) {
     m->q_dim = h->n_heads * h->head_dim;
     m->kv_dim = h->n_kv_heads * h->head_dim;
     m->layers = reserve(h->n_layers, sizeof *m->layers);
-
-    Tensor *list = reserve(3 + h->n_layers * TENSORS_OF_LAYER, sizeof *list);
     uint64_t end = h->weights_offset, size = m->file.size;
-    for (int i = 0, n = list_tensors(m, list); i < n && end <= size; i++) {
-        const Tensor *t = &list[i];
+    for (const Tensor *t = list_tensors(m); t->rows > 0 && end <= size; t++) {
         const WeightType *type = &weight_types[h->weight_type];
         size_t row_size = t->matrix ? type->row_size(t->cols) : t->cols * sizeof(float);
         uint64_t begin = (end + 63) / 64 * 64;
@@ -1040,7 +1033,8 @@ static Run new_run(const Model *m, Pool *pool, int context, bool plain) {
     Run r = { .model = m, .context = context, .fast = f };
     uint64_t widest = max_int(max_int(h->dim, m->q_dim), h->hidden_dim);
     uint64_t positions = (uint64_t)h->n_layers * h->n_kv_heads * context + ROWS;    // tiles read on
-    uint64_t rows = ROWS * (widest + PADDING), keys = ((uint64_t)h->head_dim + context + ROWS) * LANES;
+    uint64_t rows = ROWS * (widest + PADDING);
+    uint64_t keys = ((uint64_t)h->head_dim + context + ROWS) * LANES;
     r.matmul = plain ? matmul : fast_matmul;
     r.attend = plain ? attend : fast_attend;
     f->pool = pool;
@@ -1151,8 +1145,8 @@ static bool obeys_escapes(int descriptor) {
     return isatty(descriptor) && !(name && strcmp(name, "dumb") == 0);
 }
 
-/* FLOWING passes newlines and tabs through. ONE_LINE shows a newline as ⏎. TOKEN also shows a space
- * as ␣, and fills all columns. */
+/* FLOWING passes newlines and tabs through. ONE_LINE shows a newline as ⏎. TOKEN also shows
+ * a space as ␣, and fills all columns. */
 typedef enum { FLOWING, ONE_LINE, TOKEN } Style;
 
 /* Returns at most so many columns of text[n], valid until the next call. What a terminal would
@@ -1562,22 +1556,20 @@ static void quantize(Model *m, const char *path) {
     Header h = m->header;
     if (h.weight_type == INT8)
         die(1, "its weights are int8: %s: quantize the bf16 file", m->file.path);
-    Tensor *list = reserve(3 + h.n_layers * TENSORS_OF_LAYER, sizeof *list);
     float *floats = reserve(WIDEST, sizeof *floats);
     void *row = reserve(1, type->row_size(WIDEST));
     FILE *file = create_file(path, &m->file);
     write_bytes(file, m->file.data, h.weights_offset);      // the header comes again at the end
-    for (int i = 0, n = list_tensors(m, list); i < n; i++) {
-        const Matrix *w = list[i].matrix;
-        int cols = list[i].cols;
+    for (const Tensor *t = list_tensors(m); t->rows > 0; t++) {
+        const Matrix *w = t->matrix;
         write_bytes(file, zeros, (64 - (size_t)ftello(file) % 64) % 64);
-        if (!w) write_bytes(file, *list[i].vector, cols * sizeof(float));
+        if (!w) write_bytes(file, *t->vector, t->cols * sizeof(float));
         for (int k = 0; w && k < w->rows; k++) {
             if (interrupted) exit(130);
             load_row(floats, w, k);
-            if (!type->store(row, floats, cols))
+            if (!type->store(row, floats, t->cols))
                 die(1, "the weights hold NaN or infinity: %s: export it again", m->file.path);
-            write_bytes(file, row, type->row_size(cols));
+            write_bytes(file, row, type->row_size(t->cols));
         }
     }
     h.weight_type = INT8;
@@ -1612,43 +1604,40 @@ static const struct Flag {
       "system message of a chat (default: the checkpoint's own; \"\" for no system turn)" },
     { "-m, --mode base|chat", TEXT, &o.mode, 0, 0, PROMPTED,
       "how the prompt is framed and where generation ends (default: the checkpoint's kind)" },
-    { "    --ids \"ID ID ...\"", TEXT, &o.ids, 0, 0, GENERATE | SCORE,
+    { "--ids \"ID ID ...\"", TEXT, &o.ids, 0, 0, GENERATE | SCORE,
       "the prompt as token ids, taken as they are, without framing" },
     { "stopping", HEADING, NULL, 0, 0, 0, "" },
     { "-n, --max-tokens N", WHOLE, &o.max_tokens, 0, INT32_MAX, PROMPTED,
       "at most N new tokens a turn, the stop token counted (default: the checkpoint's, or 512)" },
-    { "    --stop TEXT", TEXTS, &o.stops, 0, 0, GENERATE | COMPARE,
-      "also stop where this text appears in the output (repeatable)" },
-    { "    --ignore-stop", SWITCH, &o.ignore_stop, 0, 0, GENERATE, "print stop tokens and run on" },
-    { "    --no-think", SWITCH, &o.no_think, 0, 0, PROMPTED, "a reasoning model answers at once" },
-    { "    --compare BASE.bin", TEXT, &o.compare, 0, 0, COMPARE,
+    { "--stop TEXT", TEXTS, &o.stops, 0, 0, GENERATE | COMPARE, "stop at this text; repeatable" },
+    { "--ignore-stop", SWITCH, &o.ignore_stop, 0, 0, GENERATE, "print stop tokens and run on" },
+    { "--no-think", SWITCH, &o.no_think, 0, 0, PROMPTED, "a reasoning model answers at once" },
+    { "--compare BASE.bin", TEXT, &o.compare, 0, 0, COMPARE,
       "the same prompt through BASE.bin and MODEL.bin, each stopping and not stopping" },
-    { "    --watch", SWITCH, &o.watch, 0, 0, GENERATE,
+    { "--watch", SWITCH, &o.watch, 0, 0, GENERATE,
       "a line per new token: the token, its probability, P(<|im_end|>), P(<|endoftext|>)" },
-    { "    --top N", WHOLE, &o.top, 1, 1000, GENERATE, "with --watch: the N most likely, too" },
-    { "    --pace MS", WHOLE, &o.pace, 0, 3600e3, GENERATE | COMPARE, "wait after each token" },
-    { "    --score", SWITCH, &o.score, 0, 0, SCORE,
+    { "--top N", WHOLE, &o.top, 1, 1000, GENERATE, "with --watch: the N most likely, too" },
+    { "--pace MS", WHOLE, &o.pace, 0, 3600e3, GENERATE | COMPARE, "wait after each token" },
+    { "--score", SWITCH, &o.score, 0, 0, SCORE,
       "generate nothing: that table for the framed prompt itself, and its perplexity" },
-    { "    --answer TEXT", TEXTS, &o.answers, 0, 0, ANSWER,
+    { "--answer TEXT", TEXTS, &o.answers, 0, 0, ANSWER,
       "that table for TEXT as the model's answer, and its perplexity (repeatable)" },
     { "sampling (defaults: the checkpoint's own generation_config)", HEADING, NULL, 0, 0, 0, "" },
-    { "    --temp T", REAL, &o.temperature, 0, 1e6, ANY, "divides the logits; 0: --greedy" },
-    { "    --top-k K", WHOLE, &o.top_k, 0, INT32_MAX, ANY, "only the K most likely; 0: all" },
-    { "    --top-p P", REAL, &o.top_p, 0, 1, ANY, "only the most likely that have P together" },
-    { "    --min-p P", REAL, &o.min_p, 0, 1, ANY, "only those P times as likely as the first" },
-    { "    --repeat-penalty R", REAL, &o.penalty, 1e-6, 1e6, ANY, "on what was there; 1: none" },
-    { "    --seed S", WHOLE, &o.seed, 0, 1.8e19, ANY, "the same seed gives the same text" },
-    { "    --greedy", SWITCH, &o.greedy, 0, 0, ANY, "always the most likely token" },
+    { "--temp T", REAL, &o.temperature, 0, 1e6, ANY, "divides the logits; 0: --greedy" },
+    { "--top-k K", WHOLE, &o.top_k, 0, INT32_MAX, ANY, "only the K most likely; 0: all" },
+    { "--top-p P", REAL, &o.top_p, 0, 1, ANY, "only the most likely that have P together" },
+    { "--min-p P", REAL, &o.min_p, 0, 1, ANY, "only those P times as likely as the first" },
+    { "--repeat-penalty R", REAL, &o.penalty, 1e-6, 1e6, ANY, "on what was there; 1: none" },
+    { "--seed S", WHOLE, &o.seed, 0, 1.8e19, ANY, "the same seed gives the same text" },
+    { "--greedy", SWITCH, &o.greedy, 0, 0, ANY, "always the most likely token" },
     { "machine", HEADING, NULL, 0, 0, 0, "" },
-    { "-c, --context N", WHOLE, &o.context, 1, 1 << 24, ANY,
-      "positions kept (default: the checkpoint's limit)" },
+    { "-c, --context N", WHOLE, &o.context, 1, 1 << 24, ANY, "positions (default: the model's)" },
     { "-t, --threads N", WHOLE, &o.threads, 1, 1024, ANY, "(default: the processors available)" },
-    { "    --plain", SWITCH, &o.plain, 0, 0, ANY, "only the plain loops of Part I: slow" },
+    { "--plain", SWITCH, &o.plain, 0, 0, ANY, "only the plain loops of Part I: slow" },
     { "files", HEADING, NULL, 0, 0, 0, "" },
-    { "    --info", SWITCH, &o.info, 0, 0, INFO, "what MODEL.bin is" },
-    { "    --quantize OUT.bin", TEXT, &o.quantize, 0, 0, QUANTIZE, "write an int8 copy" },
-    { "    --logits OUT.f32", TEXT, &o.logits, 0, 0, GENERATE | SCORE | ANSWER,
-      "the raw float32 logits of every step, for experiments" },
+    { "--info", SWITCH, &o.info, 0, 0, INFO, "what MODEL.bin is" },
+    { "--quantize OUT.bin", TEXT, &o.quantize, 0, 0, QUANTIZE, "write an int8 copy" },
+    { "--logits OUT.f32", TEXT, &o.logits, 0, 0, GENERATE | SCORE | ANSWER, "raw float32 logits" },
     { "-v, --verbose", SWITCH, &o.verbose, 0, 0, ANY, "the speed line on a terminal, too" },
     { "-h, --help", SWITCH, &o.help, 0, 0, ANY, "" },
 };
@@ -1659,10 +1648,11 @@ static void print_help(void) {
     int width = max_int(terminal_width(100), HELP_COLUMN + 20), length;
     puts("usage: ./qwen MODEL.bin [options]\n");
     for (const struct Flag *flag = flags; flag < flags + N_FLAGS; flag++) {
-        int used = printf(flag->kind == HEADING ? "%s" : "  %s", flag->usage);
+        int indent = flag->kind == HEADING ? 0 : flag->usage[1] == '-' ? 6 : 2;
+        int used = printf("%*s%s", indent, "", flag->usage);
         for (const char *word = flag->help; *word; word += length + strspn(word + length, " ")) {
             length = (int)strcspn(word, " ");
-            if (used + 1 + length > width) used = 0 * putchar('\n');
+            if (used + 1 + length > width) { putchar('\n'); used = 0; }
             used += printf("%*s %.*s", max_int(0, HELP_COLUMN - 1 - used), "", length, word);
         }
         putchar('\n');
@@ -1808,17 +1798,11 @@ static void ask(Session *s, const Text *text, bool conversation) {
     if (o.ids) read_ids(o.ids, "--ids", s->model->header.vocab_size, &s->history);
     else add_prompt(s, text->data, text->n);
     int room = s->run.context - (int)s->history.n;
-    if (conversation && !first && room < min_int(ROOM, s->max_tokens)) {
-        fprintf(stderr, "qwen: note: the context of %d positions is full: a new conversation "
-                "begins\n", s->run.context);
+    if (conversation && room < (first ? 0 : min_int(ROOM, s->max_tokens))) {
+        fprintf(stderr, "qwen: note: %zu tokens for a context of %d: %s\n", s->history.n,
+                s->run.context, first ? "-c: raise it" : "a new conversation begins");
         forget(s);
-        add_prompt(s, text->data, text->n);
-        room = s->run.context - (int)s->history.n;
-    }
-    if (conversation && room < 0) {
-        fprintf(stderr, "qwen: note: %zu tokens do not fit into a context of %d: ask for less, or "
-                "raise -c\n", s->history.n, s->run.context);
-        forget(s);
+        if (!first) ask(s, text, conversation);
     } else if (o.command == COMPARE) show_cases(s);
     else if (o.command == SCORE) score(s, 0);
     else if (o.command == ANSWER) score_answers(s);
