@@ -1062,7 +1062,7 @@ static Run new_run(const Model *m, Pool *pool, int context, bool plain) {
 enum { GENERATE = 1, SCORE = 2, ANSWER = 4, COMPARE = 8, INFO = 16, QUANTIZE = 32 };   // commands
 enum { PROMPTED = GENERATE | SCORE | ANSWER | COMPARE, ANY = PROMPTED | INFO | QUANTIZE };
 typedef struct { Text *text; size_t n, capacity; } Texts;   // of a flag that can be repeated
-typedef struct { bool given; double value; uint64_t whole; } Number;
+typedef struct { bool given; double value; uint64_t whole; } Number;    // whole: all its digits
 
 static struct {                             // what the command line asks for
     int command;
@@ -1093,15 +1093,9 @@ static void on_signal(int number) {
     _exit(128 + number);
 }
 
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
 /* Creates a file beside PATH under a name that nobody has. finish_file gives it the name PATH when
- * it is whole; every other way out of the program removes it. PATH itself must not be something
- * that cannot be replaced, nor the model, which is in use. */
+ * it is whole; every other way out of the program removes it. Refuses to replace the model, which
+ * is in use, and what is not a file. */
 static FILE *create_file(const char *path, const File *model) {
     static char name[4096];
     struct stat old;
@@ -1155,7 +1149,8 @@ static const char *visible(const Tokenizer *t, const void *text, size_t n, Style
                            int columns) {
     static Text out;
     const unsigned char *s = text;
-    int used = out.n = 0;
+    int used = 0;
+    out.n = 0;
     for (size_t i = 0, size; i < n; i += size) {
         char shown[32] = "";
         uint32_t c;
@@ -1215,6 +1210,12 @@ struct Thought {                            // what the model thought where a to
     size_t begin;                           // where the token begins in the turn's text
 };
 
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
 static void release(Output *out, size_t end) {
     const char *text = out->text.data + out->released;
     size_t n = end - out->released;
@@ -1231,7 +1232,11 @@ static const Text *write_output(Output *out, const void *bytes, size_t n) {
     const Text *found = NULL, *text = &out->text;
     push_bytes(&out->text, bytes, n);
     size_t certain = text->n;
-    for (size_t at = out->released; at < text->n && !found; at++)
+    for (size_t at = out->released; at < text->n && !found; at++) {
+        uint32_t c;
+        Utf8 kind;
+        utf8_decode((const unsigned char *)text->data + at, text->n - at, &c, &kind);
+        if (kind == UTF8_CUT && isatty(1) && at < certain) certain = at;
         for (size_t i = 0; i < o.stops.n && !found; i++) {
             const Text *stop = &o.stops.text[i];
             bool complete = at + stop->n <= text->n;
@@ -1240,13 +1245,8 @@ static const Text *write_output(Output *out, const void *bytes, size_t n) {
             if (complete) found = stop;
             if (complete || at < certain) certain = at;     // the first match, full or partial
         }
-    if (found) out->text.n = certain;
-    for (size_t i = out->released, size; isatty(1) && !found && i < certain; i += size) {
-        uint32_t c;
-        Utf8 kind;
-        size = utf8_decode((const unsigned char *)text->data + i, certain - i, &c, &kind);
-        if (kind == UTF8_CUT) certain = i;
     }
+    if (found) out->text.n = certain;
     release(out, certain);
     return found;
 }
@@ -1302,7 +1302,7 @@ static void observe(Session *s, const float *logits, int id, int n) {
         id, likely, most_likely(s->sampler.logits, h->vocab_size), p[id], p[likely], p[h->im_end],
         fmaxf(p[h->im_end], p[h->endoftext]), s->output->text.n };
     if (s->output->logits) write_bytes(s->output->logits, logits, h->vocab_size * sizeof *logits);
-    if (o.watch || o.command & (SCORE | ANSWER)) print_row(s->model, n, id, p, false);
+    if (o.watch || o.score || o.answers.n > 0) print_row(s->model, n, id, p, false);
     int top = o.top.given ? keep_top_k(c, logits, h->vocab_size, (int)o.top.value) : 0;
     qsort(c, top, sizeof *c, likelier_first);
     for (int i = 0; i < min_int(top, (int)o.top.value); i++)
@@ -1476,12 +1476,11 @@ static void show_cases(Session *s) {
         if (is_stop(s, s->thoughts[i].id)) stopping = (Turn){ STOP_TOKEN, NULL, i + 1 };
     for (int runs_on = 0; runs_on < 2; runs_on++) {
         const Turn *shown = runs_on ? &turn : &stopping;
-        const Thought *last = &s->thoughts[max_int(0, shown->n_new - 1)];
         float max = 0;
         printf(runs_on ? "  runner runs on  " : "  runner stops    ");
         if (runs_on && stopping.n_new == turn.n_new) { puts("the same text"); break; }
-        for (const Thought *now = s->thoughts; now <= last; now++) max = fmaxf(max, now->p_im_end);
-        size_t n = shown->reason == STOP_TOKEN ? last->begin : text->n;
+        for (int i = 0; i < shown->n_new; i++) max = fmaxf(max, s->thoughts[i].p_im_end);
+        size_t n = shown->reason == STOP_TOKEN ? s->thoughts[shown->n_new - 1].begin : text->n;
         printf("\"%s\"\n", visible(t, text->data, n, ONE_LINE, max_int(8, width - 20)));
         printf("%*s%d token%s; stopped: ", indent, "", shown->n_new, plural(shown->n_new));
         print_reason(stdout, s, shown);
@@ -1713,11 +1712,11 @@ static void parse_options(int argc, char **argv) {
         if (given[k] && !(flags[k].commands & o.command))
             die(2, "these make no sense together: %s and %s: leave one out",
                 given[k], given[commanding]);
-    bool empty = false;
+    bool base = o.mode && strcmp(o.mode, "base") == 0, empty = false;
     for (size_t i = 0; i < o.stops.n; i++) empty |= o.stops.text[i].n == 0;
     const struct { bool wrong; const char *what; } mistakes[] = {
         { !o.model, "no model: MODEL.bin: make one with export.py" },
-        { o.mode && strcmp(o.mode, "base") && strcmp(o.mode, "chat"), "neither base nor chat: -m" },
+        { o.mode && !base && strcmp(o.mode, "chat") != 0, "neither base nor chat: -m" },
         { empty, "an empty text is everywhere: --stop: give the text to stop at" },
         { o.ids && !o.ids[strspn(o.ids, " \t\r\n")], "no ids: --ids: give at least one" },
         { o.ids && (o.prompts.n > 0 || o.system), "--ids is the whole prompt: leave out -p, -s" },
@@ -1748,16 +1747,15 @@ static void warn_memory(const Run *r) {
 
 static Session new_session(const Model *m, Pool *pool) {
     const Header *h = &m->header;
-    bool compare = o.command == COMPARE;
-    bool chat = o.mode ? strcmp(o.mode, "chat") == 0 : compare || h->kind == 1;
+    bool chat = o.mode ? strcmp(o.mode, "chat") == 0 : o.compare || h->kind == 1;
     if (chat && !h->chatml) die(1, "its template is not ChatML: %s: use -m base", m->file.path);
     if (o.system && !chat) die(2, "a base model has no system message: -s: add -m chat");
     if (o.no_think && !(chat && h->cuts_reasoning))
         die(2, "not a chat with a reasoning model: --no-think: leave it out");
     bool sampling = o.temperature.given || o.top_k.given || o.top_p.given || o.min_p.given
-        || (h->do_sample && !compare);
+        || (h->do_sample && !o.compare);
     Session s = {
-        .model = m, .chat = chat, .no_think = o.no_think, .ignore_stop = o.ignore_stop || compare,
+        .model = m, .chat = chat, .no_think = o.no_think, .ignore_stop = o.ignore_stop || o.compare,
         .system = o.system ? o.system : h->system,
         .system_size = o.system ? strlen(o.system) : (size_t)h->system_size,
         .max_tokens = (int)either(o.max_tokens, h->max_new_tokens ? h->max_new_tokens : 512),
@@ -1767,7 +1765,7 @@ static Session new_session(const Model *m, Pool *pool) {
             .top_k = (int)either(o.top_k, h->top_k),
             .top_p = (float)either(o.top_p, h->top_p),
             .min_p = (float)either(o.min_p, h->min_p),
-            .penalty = (float)either(o.penalty, compare ? 1 : h->repetition_penalty),
+            .penalty = (float)either(o.penalty, o.compare ? 1 : h->repetition_penalty),
             .random = o.seed.whole,
             .logits = reserve(h->vocab_size, sizeof(float)),
             .candidates = reserve(h->vocab_size, sizeof(Candidate)),
@@ -1803,9 +1801,9 @@ static void ask(Session *s, const Text *text, bool conversation) {
                 s->run.context, first ? "-c: raise it" : "a new conversation begins");
         forget(s);
         if (!first) ask(s, text, conversation);
-    } else if (o.command == COMPARE) show_cases(s);
-    else if (o.command == SCORE) score(s, 0);
-    else if (o.command == ANSWER) score_answers(s);
+    } else if (o.compare) show_cases(s);
+    else if (o.score) score(s, 0);
+    else if (o.answers.n > 0) score_answers(s);
     else run_turn(s);
 }
 
@@ -1881,9 +1879,9 @@ int main(int argc, char **argv) {
     int n = 0;
     if (o.compare) models[n++] = map_model(o.compare);
     models[n++] = map_model(o.model);
-    if (o.command == INFO) print_info(models[0]);
-    if (o.command == QUANTIZE) quantize(models[0], o.quantize);
-    if (!(o.command & PROMPTED)) return 0;
+    if (o.info) print_info(models[0]);
+    if (o.quantize) quantize(models[0], o.quantize);
+    if (o.info || o.quantize) return 0;
 
     Pool *pool = start_pool((int)either(o.threads, available_processors()));
     static Session sessions[2];
