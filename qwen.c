@@ -564,16 +564,16 @@ static void check_finite(const Run *r, const float *x, int n) {
 enum { FEW = 8 };                           // up to so many tokens meet a row as it is read
 enum { GROUP = 64 };                        // columns that are multiplied together
 enum { AHEAD = 8192 };                      // bytes that are asked for before they are needed
-enum { PADDING = 16 };                      // floats between vectors, which 4,096 bytes apart would
-                                            // share a set of the cache
+enum { PADDING = 16 };                      // floats between vectors: 4,096 bytes apart, they would
+                                            // push each other out of the cache
 struct WeightType {                         // what can be done with a row of weights:
     const char *name;
     size_t (*row_size)(int cols);                                   // its bytes
     void (*load)(float *out, const void *row, int cols);            // to floats
     bool (*store)(void *row, const float *x, int cols);             // from floats; false: NaN
-    // out[n] = row · x[n][cols + PADDING], n <= FEW; cols a multiple of GROUP, x interleaved
+    // out[n] = row · x[n][cols + PADDING], n <= FEW, for columns in the order of interleave
     void (*dot)(float *out, const void *row, const float *x, int n, int cols);
-    int interleaved;
+    int step;                                                       // see interleave
 };
 
 typedef Floats LoadWeights(const void *group, int k);       // the k-th WIDTH weights of a group
@@ -611,17 +611,15 @@ static void dot_bf16(float *out, const void *row, const float *x, int n, int col
 
 /* An int8 row is whole numbers from -127 to 127, padding to 4 bytes, then a float for each group of
  * 64 columns. A weight is its number times this scale. */
-static size_t int8_row_size(int cols) {
-    return ((size_t)cols + 3) / 4 * 4 + ((size_t)cols + GROUP - 1) / GROUP * sizeof(float);
-}
+static size_t int8_scales(int cols) { return ((size_t)cols + 3) / 4 * 4; }      // where they begin
 
-static float *int8_scales(const void *row, int cols) {
-    return (float *)(void *)((char *)(uintptr_t)row + ((size_t)cols + 3) / 4 * 4);
+static size_t int8_row_size(int cols) {
+    return int8_scales(cols) + ((size_t)cols + GROUP - 1) / GROUP * sizeof(float);
 }
 
 static void load_int8(float *out, const void *row, int cols) {
     const int8_t *w = row;
-    const float *scales = int8_scales(row, cols);
+    const float *scales = (const void *)(w + int8_scales(cols));
     for (int begin = 0; begin < cols; begin += GROUP)
         for (int i = begin; i < min_int(begin + GROUP, cols); i++)
             out[i] = (float)w[i] * scales[begin / GROUP];
@@ -629,7 +627,7 @@ static void load_int8(float *out, const void *row, int cols) {
 
 static bool store_int8(void *row, const float *x, int cols) {
     int8_t *w = row;
-    float *scales = int8_scales(row, cols);
+    float *scales = (void *)(w + int8_scales(cols));
     memset(w, 0, int8_row_size(cols));
     for (int begin = 0; begin < cols; begin += GROUP) {
         int end = min_int(begin + GROUP, cols);
@@ -652,7 +650,7 @@ static inline Floats load_int8s(const void *group, int k) {
 }
 
 static void dot_int8(float *out, const void *row, const float *x, int n, int cols) {
-    const float *scales = int8_scales(row, cols);
+    const float *scales = (const void *)((const int8_t *)row + int8_scales(cols));
     if (n == 1) dot_groups(out, load_int8s, 1, row, scales, x, 1, cols);
     else dot_groups(out, load_int8s, 1, row, scales, x, FEW, cols);
 }
@@ -848,7 +846,8 @@ static void pack(void *argument, int item, int thread) {
             packed[k * lanes + lane] = first + lane < p->n ? p->x[(first + lane) * cols + k] : 0;
 }
 
-/* Copies x[cols] in the order in which a weight type loads its weights: `step` lanes apart. */
+/* Copies x[cols], a multiple of GROUP, in the order in which load_bf16s (step 2) and load_int8s
+ * (step 4) bring out the weights: first the neighbours at 0, step, 2 * step, ... */
 static void interleave(float *out, const float *x, int cols, int step) {
     for (int i = 0; i < cols; i += step * WIDTH)
         for (int k = 0; k < step; k++)
@@ -864,7 +863,7 @@ static void fast_matmul(Run *r, float *out, const float *x, int n, const Matrix 
     if (n > FEW) parallel(f->pool, (n + LANES - 1) / LANES, (double)n * w->cols, pack, &p);
     else for (int t = 0; t < n && w->cols % GROUP == 0; t++)
         interleave(f->few + t * (w->cols + PADDING), x + t * w->cols, w->cols,
-                   w->type->interleaved);
+                   w->type->step);
     parallel(f->pool, (w->rows + ROW_BLOCK - 1) / ROW_BLOCK, multiply_adds,
              n > FEW ? multiply_tiles : multiply_rows, &p);
 }
