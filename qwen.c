@@ -1098,11 +1098,10 @@ static void on_signal(int number) {
 static FILE *create_file(const char *path, const File *model) {
     static char name[4096];
     struct stat old;
-    bool exists = stat(path, &old) == 0;
+    bool found = stat(path, &old) == 0;
     if (!*path) die(2, "no file name: --logits or --quantize: name the file to write");
-    if (exists && !S_ISREG(old.st_mode))
-        die(1, "not a regular file: %s: choose another name", path);
-    if (exists && old.st_dev == model->device && old.st_ino == model->inode)
+    if (found && !S_ISREG(old.st_mode)) die(1, "not a regular file: %s: choose another name", path);
+    if (found && old.st_dev == model->device && old.st_ino == model->inode)
         die(1, "this is the model itself: %s: choose another name", path);
     snprintf(name, sizeof name, "%s.%ld.tmp", path, (long)getpid());
     int descriptor = open(name, O_WRONLY | O_CREAT | O_EXCL, 0666);
@@ -1144,8 +1143,7 @@ typedef enum { FLOWING, ONE_LINE, TOKEN } Style;
 
 /* Returns at most so many columns of text[n], valid until the next call. What a terminal would
  * obey, and bytes that are no text, become \xHH. */
-static const char *visible(const Tokenizer *t, const void *text, size_t n, Style style,
-                           int columns) {
+static const char *visible(const Tokenizer *t, const void *text, size_t n, Style style, int room) {
     static Text out;
     const unsigned char *s = text;
     int used = 0;
@@ -1164,12 +1162,12 @@ static const char *visible(const Tokenizer *t, const void *text, size_t n, Style
             width = 4 * (int)size;
             for (size_t k = 0; k < size; k++) sprintf(shown + 4 * k, "\\x%02x", s[i + k]);
         }
-        bool fits = used + width <= columns - (i + size < n);
+        bool fits = used + width <= room - (i + size < n);
         push_bytes(&out, fits ? shown : "…", strlen(fits ? shown : "…"));
         used += fits ? width : 1;
         if (!fits) break;
     }
-    for (; style == TOKEN && used < columns; used++) push_bytes(&out, " ", 1);
+    for (; style == TOKEN && used < room; used++) push_bytes(&out, " ", 1);
     push_bytes(&out, "", 1);
     return out.data;
 }
@@ -1196,7 +1194,6 @@ static const char *plural(int n) { return n == 1 ? "" : "s"; }
 
 struct Output {
     const Model *model;
-    bool shows_text;                        // or nothing, where a table is shown instead
     Text text;                              // of this turn
     size_t released;                        // bytes of it that were printed
     FILE *logits;                           // --logits, or NULL
@@ -1219,7 +1216,7 @@ static void release(Output *out, size_t end) {
     const char *text = out->text.data + out->released;
     size_t n = end - out->released;
     out->released = end;
-    if (n == 0 || !out->shows_text) return;
+    if (n == 0 || o.watch || o.compare) return;       // a table is shown instead
     if (isatty(1)) fputs(visible(&out->model->tokenizer, text, n, FLOWING, INT_MAX), stdout);
     else fwrite(text, 1, n, stdout);
     flush_output();
@@ -1406,8 +1403,8 @@ static Turn run_turn(Session *s) {
     Turn turn = generate(s);
     double reading = out->first_token - start, writing = seconds() - out->first_token;
     release(out, out->text.n);              // what was held back is text after all
-    if (isatty(1) && out->shows_text && out->text.n > 0 && out->text.data[out->text.n - 1] != '\n')
-        puts("");
+    bool open = out->text.n > 0 && out->text.data[out->text.n - 1] != '\n';
+    if (isatty(1) && open && !o.watch && !o.compare) puts("");
     flush_output();
     fputs("stopped: ", stderr);
     print_reason(stderr, s, &turn);
@@ -1427,14 +1424,14 @@ static Turn run_turn(Session *s) {
 /* --score, --answer: the table for history[first] and what follows, and its perplexity. */
 static void score(Session *s, int first) {
     const int *ids = s->history.id;
-    int n = (int)s->history.n, vocab_size = s->model->header.vocab_size, scored = 0;
+    int n = (int)s->history.n, vocab_size = s->model->header.vocab_size, rows = 0;
     double sum = 0;
     read_history(s, max_int(first - 1, 0));
     if (first == 0) print_row(s->model, 1, ids[0], NULL, false);
     while (s->run.position < n && !interrupted) {
         int begin = s->run.position, size = min_int(SCORED, n - begin);     // few: shown early
         const float *logits = forward(&s->run, ids + begin, size, size);
-        for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab_size, scored++) {
+        for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab_size, rows++) {
             const Thought *t = &s->thoughts[i - first];
             observe(s, logits, ids[i], i - first + 1);
             sum += logits[t->likely] - logits[ids[i]] - log(t->p_likely);   // -log p
@@ -1443,9 +1440,8 @@ static void score(Session *s, int first) {
             write_bytes(s->output->logits, logits, vocab_size * sizeof *logits);
     }
     if (interrupted) exit(130);
-    if (scored == 0) fputs("perplexity undefined over 0 tokens\n", stderr);
-    else fprintf(stderr, "perplexity %.6g over %d token%s\n",
-                 exp(sum / scored), scored, plural(scored));
+    if (rows == 0) fputs("perplexity undefined over 0 tokens\n", stderr);
+    else fprintf(stderr, "perplexity %.6g over %d token%s\n", exp(sum / rows), rows, plural(rows));
 }
 
 /* --answer: each text as the model's turn after the prompt that is in the history. */
@@ -1518,8 +1514,7 @@ static void print_info(const Model *m) {
            visible(t, h->name, strlen(h->name), ONE_LINE, terminal_width(100) - 17));
     printf("kind             %s%s\n", h->kind ? "chat" : "base",
            h->chatml ? "" : ", without a ChatML template");
-    printf("weights          %s, %.1f MB\n", weight_types[h->weight_type].name,
-           (double)h->weights_size * 1e-6);
+    printf("weights          %s, %.1f MB\n", m->output.type->name, (double)h->weights_size * 1e-6);
     printf("dim              %d\nhidden_dim       %d\nn_layers         %d\nn_heads          %d\n"
            "n_kv_heads       %d\nhead_dim         %d\nvocab_size       %d, %u of them tokens\n"
            "output           %s\ncontext          %d\nrope_theta       %g\nrms_eps          %g\n",
@@ -1552,8 +1547,7 @@ static void quantize(Model *m, const char *path) {
     static const char zeros[64];
     const WeightType *type = &weight_types[INT8];
     Header h = m->header;
-    if (h.weight_type == INT8)
-        die(1, "its weights are int8: %s: quantize the bf16 file", m->file.path);
+    if (h.weight_type == INT8) die(1, "already int8: %s: quantize the bf16 file", m->file.path);
     float *floats = reserve(WIDEST, sizeof *floats);
     void *row = reserve(1, type->row_size(WIDEST));
     FILE *file = create_file(path, &m->file);
@@ -1688,14 +1682,13 @@ static bool is_spelling(const struct Flag *flag, const char *given) {
 /* Fills in o. Dies if the flags make no sense together. */
 static void parse_options(int argc, char **argv) {
     const char *given[N_FLAGS] = { NULL };                  // as they were spelt
-    int commanding = 0;
+    int command = 0;
     for (int i = 1; i < argc; i++) {
         int k = 0;
         while (k < N_FLAGS && !is_spelling(&flags[k], argv[i])) k++;
         if (k == N_FLAGS) {
             if (argv[i][0] == '-') die(2, "no such flag: %s: see --help", argv[i]);
-            if (o.model) die(2, "more than one model file: %s and %s: a prompt goes after -p",
-                             o.model, argv[i]);
+            if (o.model) die(2, "two models: %s, %s: a prompt goes after -p", o.model, argv[i]);
             o.model = argv[i];
             continue;
         }
@@ -1704,13 +1697,12 @@ static void parse_options(int argc, char **argv) {
         given[k] = argv[i];
         i += takes_value;
         set_flag(&flags[k], given[k], argv[i]);
-        if (!(flags[k].commands & GENERATE)) { o.command = flags[k].commands; commanding = k; }
+        if (!(flags[k].commands & GENERATE)) { o.command = flags[k].commands; command = k; }
     }
     if (o.help) { print_help(); exit(0); }
     for (int k = 0; k < N_FLAGS; k++)
         if (given[k] && !(flags[k].commands & o.command))
-            die(2, "these make no sense together: %s and %s: leave one out",
-                given[k], given[commanding]);
+            die(2, "these make no sense together: %s, %s: leave one out", given[k], given[command]);
     bool base = o.mode && strcmp(o.mode, "base") == 0, empty = false;
     for (size_t i = 0; i < o.stops.n; i++) empty |= o.stops.text[i].n == 0;
     const struct { bool wrong; const char *what; } mistakes[] = {
@@ -1735,13 +1727,11 @@ static void warn_memory(const Run *r) {
     double model = (double)r->model->file.size * 1e-9;
     double cache = 2e-9 * sizeof(float) * h->n_layers * (double)r->context * r->model->kv_dim;
     if (model > memory)
-        fprintf(stderr, "qwen: note: %.1f GB of model, %.1f GB of memory: slow\n", model, memory);
+        fprintf(stderr, "qwen: note: model %.1f GB, memory %.1f GB: it will be slow\n", model, memory);
     if (o.context.given && cache > memory)
-        fprintf(stderr, "qwen: note: %.1f GB of full cache, %.1f GB of memory: -c: choose less\n",
-                cache, memory);
+        fprintf(stderr, "qwen: note: cache %.1f GB, memory %.1f GB: lower -c\n", cache, memory);
     if (r->context > h->max_positions)
-        fprintf(stderr, "qwen: note: -c %d is more than the model's %d positions\n",
-                r->context, h->max_positions);
+        fprintf(stderr, "qwen: note: -c %d, the model has %d\n", r->context, h->max_positions);
 }
 
 static Session new_session(const Model *m, Pool *pool) {
@@ -1776,7 +1766,7 @@ static Session new_session(const Model *m, Pool *pool) {
     s.thoughts = reserve(s.run.context + 1, sizeof *s.thoughts);
     s.sampler.greedy = !sampling || o.greedy || s.sampler.temperature == 0;
     s.sampler.temperature = fmaxf(s.sampler.temperature, 1e-6f);        // logits / it stay finite
-    *s.output = (Output){ .model = m, .shows_text = o.command == GENERATE && !o.watch };
+    s.output->model = m;
     warn_memory(&s.run);
     return s;
 }
@@ -1825,8 +1815,7 @@ static bool read_line(Text *line) {
     for (ssize_t n; last != '\n' && (n = read(0, bytes, sizeof bytes)) > 0; ) {
         push_bytes(line, bytes, (size_t)n);
         last = bytes[n - 1];
-        if (line->n == LONGEST)
-            fputs("qwen: note: the terminal cut this line: use a pipe or -p\n", stderr);
+        if (line->n == LONGEST) fputs("qwen: note: the line was cut: use -p or a pipe\n", stderr);
         if (last != CTRL_C && !(last == '\n' && line->n == 1)) continue;
         if (last == CTRL_C) fputc('\n', stderr);
         if (last == CTRL_C && line->n == 1) { restore_terminal(); exit(130); }
