@@ -42,7 +42,8 @@ RULES: Tuple[Tuple[str, str], ...] = (
     (r" \* ", " + "), (r" % ", " / "), (r" \+= ", " -= "), (r"\+\+", "--"),
     (r"\bif \((.*)\) ", r"if (!(\1)) "),
     (r"\bmin_int\(", "max_int("), (r"\bmax_int\(", "min_int("), (r"(?<=[(&| ])!(?=\w)", ""),
-    (r"\btrue\b", "false"), (r"\bfalse\b", "true"), (r"(?<!\[)\b([2-9]|\d\d+)\b(?![.\w])", r"(\1 + 1)"),
+    (r"\btrue\b", "false"), (r"\bfalse\b", "true"),
+    (r"(?<!\[)\b([2-9]|\d\d+)\b(?![.\w])", r"(\1 + 1)"),
     (r"\b0\b(?![.\w])", "1"), (r"\b1\b(?![.\w])", "0"),
     (r"^(\s+)(?!return|break|continue|static|const|else|case)[\w*&>.\[\]-]+"
      r"(?: [-+*/|&]?= .*|\(.*\)|\+\+|--);$", r"\1;"),
