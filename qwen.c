@@ -1727,7 +1727,7 @@ static void warn_memory(const Run *r) {
     double model = (double)r->model->file.size * 1e-9;
     double cache = 2e-9 * sizeof(float) * h->n_layers * (double)r->context * r->model->kv_dim;
     if (model > memory)
-        fprintf(stderr, "qwen: note: model %.1f GB, memory %.1f GB: it will be slow\n", model, memory);
+        fprintf(stderr, "qwen: note: model %.1f GB, memory %.1f GB: slow\n", model, memory);
     if (o.context.given && cache > memory)
         fprintf(stderr, "qwen: note: cache %.1f GB, memory %.1f GB: lower -c\n", cache, memory);
     if (r->context > h->max_positions)
