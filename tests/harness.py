@@ -9,6 +9,7 @@ import argparse
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -198,21 +199,27 @@ class Terminal:
         except OSError:                                 # how Linux says that nobody writes any more
             return b""
 
-    def until(self, text: str) -> str:
+    def until(self, text: str, pattern: bytes = b"") -> str:
         """What the terminal shows up to this text."""
-        while text.encode() not in self.seen:
+        pattern = pattern or re.escape(text.encode())
+        while not re.search(pattern, self.seen):
             more = self.read()
             assert more, f"ended without {text!r} after {self.seen[-300:]!r}"
             self.seen += more
-        shown, self.seen = self.seen.split(text.encode(), 1)
-        return (shown + text.encode()).decode()
+        end = re.search(pattern, self.seen).end()
+        shown, self.seen = self.seen[:end], self.seen[end:]
+        return shown.decode()
+
+    def prompt(self) -> str:
+        """What the terminal shows until the program waits for a line."""
+        return self.until("> ", b"(^|\n)> ")
 
     def send(self, text: str) -> None:
         os.write(self.master, text.encode())
 
     def ask(self, text: str) -> None:
         """Types a line once the program waits for one."""
-        self.until("> ")
+        self.prompt()
         self.send(text + "\n")
 
     def end(self) -> Tuple[int, str]:

@@ -207,7 +207,7 @@ def test_resize() -> None:
         lines = screen(terminal.until("stopped: ").removeprefix("> "))[:-1]
         widest = max(map(width, lines))
         assert columns - 2 <= widest <= columns, f"{widest} columns on a terminal of {columns}"
-    terminal.until("> ")
+    terminal.prompt()
     terminal.send(CTRL_D)
     equal(terminal.end()[0], 0)
 
@@ -224,7 +224,7 @@ def test_conversation() -> None:
         assert shown.startswith("Red!\n"), repr(shown)
         rest = terminal.until("\n")
         assert "speed: " not in rest
-    terminal.until("> ")
+    terminal.prompt()
     terminal.send(CTRL_D)
     status, rest = terminal.end()
     equal(status, 0, "exit status after Ctrl-D")
@@ -237,7 +237,7 @@ def test_base_lines() -> None:
     for text in ("hello", "world", "hello"):
         terminal.ask(text)
         terminal.until("stopped: ")
-    terminal.until("> ")
+    terminal.prompt()
     terminal.send(CTRL_D)
     equal(terminal.end()[0], 0)
     a, b, c = rows_of(path, VOCAB)
@@ -264,7 +264,7 @@ def test_full_context_begins_a_new_conversation() -> None:
         shown = terminal.until("stopped: ")
         notes = re.findall("new conversation", shown)
         equal(len(notes), int(turn > 0), f"turn {turn + 1}: {shown!r}")
-    terminal.until("> ")
+    terminal.prompt()
     terminal.send(CTRL_D)
     equal(terminal.end()[0], 0)
     rows = rows_of(path, VOCAB)
@@ -286,7 +286,7 @@ def test_a_question_longer_than_the_context() -> None:
     terminal.ask("x" * 100)
     terminal.ask("hi")
     terminal.until("stopped: -n 1 after 1 token; ")
-    terminal.until("> ")
+    terminal.prompt()
     terminal.send(CTRL_D)
     equal(terminal.end()[0], 0)
 
@@ -297,7 +297,7 @@ def test_compare_line_after_line() -> None:
         terminal.ask(text)
         shown = terminal.until('"Red!"') + terminal.until('"Red!"')
         assert "12 tokens" in shown, shown
-    terminal.until("> ")
+    terminal.prompt()
     terminal.send(CTRL_D)
     equal(terminal.end()[0], 0)
 
@@ -364,7 +364,7 @@ def test_ctrl_c_at_the_prompt() -> None:
         for _ in range(turns):
             terminal.ask("hi")
             terminal.until("stopped: ")
-        terminal.until("> ")
+        terminal.prompt()
         terminal.send(CTRL_C)
         equal(terminal.end()[0], 130, f"exit status after {turns} turns")
 
@@ -372,13 +372,13 @@ def test_ctrl_c_at_the_prompt() -> None:
 def test_ctrl_c_clears_a_line_half_typed() -> None:
     terminal = Terminal(model("script base"), "-n", "2", "-v", flush=True)
     for _ in range(2):
-        terminal.until("> ")
+        terminal.prompt()
         terminal.send("half a line")
         terminal.send(CTRL_C)
     terminal.ask("LLL")
     shown = terminal.until("speed: prompt 3 tokens")
     assert "LL" in shown, f"what was typed before is not gone: {shown!r}"
-    terminal.until("> ")
+    terminal.prompt()
     terminal.send(CTRL_C)
     equal(terminal.end()[0], 130, "exit status on an empty line")
 
@@ -395,7 +395,7 @@ def test_ctrl_c_ends_a_turn_then_the_next() -> None:
         terminal.send(CTRL_C)
         terminal.until("stopped: interrupted after ")
         counts.append(int(terminal.until(" ").strip()))
-    terminal.until("> ")
+    terminal.prompt()
     terminal.send(CTRL_D)
     equal(terminal.end()[0], 0, "exit status")
     raw = rows_of(path, VOCAB)
@@ -414,7 +414,7 @@ def test_two_ctrl_c() -> None:
     terminal.until("LLLL")
     terminal.send(CTRL_C)
     terminal.until("stopped: interrupted after ")
-    terminal.until("> ")
+    terminal.prompt()
     terminal.send(CTRL_C)
     equal(terminal.end()[0], 130, "exit status")
 
