@@ -14,9 +14,11 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -123,11 +125,22 @@ def build(folder: str) -> bool:
 
 
 def run_script(name: str, *programs: str) -> Callable[[], None]:
+    """A program of tests, until the first one that fails."""
     def test() -> None:
-        done = subprocess.run([sys.executable, os.path.join(HERE, name), *programs],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
-        failed = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
-        assert not done.returncode, failed[0] if failed else done.stdout[-200:]
+        process = subprocess.Popen([sys.executable, os.path.join(HERE, name), *programs],
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   start_new_session=True)
+        watch = threading.Timer(10 * harness.PATIENCE, os.killpg, (process.pid, signal.SIGKILL))
+        watch.start()
+        try:
+            for line in process.stdout:
+                assert not line.startswith(b"FAIL"), line.decode()
+            assert not process.wait(), f"{name} fails"
+        finally:
+            watch.cancel()
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
     return test
 
 

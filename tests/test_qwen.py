@@ -22,8 +22,8 @@ from harness import PATIENCE, check_error, equal, main, read, run, scratch      
 from make_checkpoint import make_checkpoint                             # noqa: E402
 from models import (CASES, CHATS, COUNT, ENDOFTEXT, GREEDY, IM_END, IM_START,       # noqa: E402
                     N_GREEDY, QUESTIONS, REASON, SHAPES, STOPS, TOKENS, VOCAB, Row, Rows, Turn,
-                    argmax, closing, difference, export, following, generate, golden, ids_flag, logits,
-                    model, random_ids, rows_of, sampling_logits, score, scored_ids, set_json,
+                    argmax, closing, difference, export, following, generate, golden, ids_flag,
+                    logits, model, random_ids, rows_of, sampling_logits, score, scored_ids, set_json,
                     softmax, table, vocab_of, watched_ids, within)
 
 
