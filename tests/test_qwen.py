@@ -23,8 +23,8 @@ from make_checkpoint import make_checkpoint                             # noqa: 
 from models import (CASES, CHATS, COUNT, ENDOFTEXT, GREEDY, IM_END, IM_START,       # noqa: E402
                     N_GREEDY, QUESTIONS, REASON, SHAPES, STOPS, TOKENS, VOCAB, Row, Rows, Turn,
                     argmax, closing, difference, export, following, generate, golden, ids_flag,
-                    logits, model, random_ids, rows_of, sampling_logits, score, scored_ids, set_json,
-                    softmax, table, vocab_of, watched_ids, within)
+                    logits, model, random_ids, rows_of, sampling_logits, score, scored_ids,
+                    set_json, softmax, table, vocab_of, watched_ids, within)
 
 
 def output(name: str, *args: str) -> str:
