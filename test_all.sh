@@ -115,7 +115,6 @@ if [ "$all" ]; then
     job "" 'build thread-sanitizer "$(sanitizer -fsanitize=thread)" "-g -O1 -fsanitize=thread"'
 fi
 finish
-[ -x "$folder/cc-tokenizer" ] || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 
 # ---------------------------------------------------------------------------------------------
 # Tests, those that take longest first
@@ -150,6 +149,17 @@ uninitialised() {
     else echo "FAIL valgrind: $(tail -n 1 "$folder/log.valgrind")"; fi
 }
 
+# count: the last line
+count() {
+    passed=$(grep -c '^ok ' "$folder/lines")
+    failed=$(grep -c '^FAIL ' "$folder/lines")
+    skipped=$(grep -c '^skip ' "$folder/lines")
+    grep '^FAIL ' "$folder/lines"
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ "$failed" -eq 0 ]
+}
+
+[ -x "$folder/cc-tokenizer" ] || { count; exit 1; }
 real_tokenizer | tee -a "$folder/lines"
 if [ "$all" ]; then
     job "" tests/portability.sh
@@ -177,10 +187,4 @@ job "" 'python3 tests/test_readme.py "$folder/cc-qwen" "$folder/cc-tokenizer"'
 [ ! -e tests/test_museum.py ] || job "" 'python3 tests/test_museum.py "$folder/cc-qwen"'
 [ ! -e tests/test_ports.sh ] || job "" tests/test_ports.sh
 finish
-
-passed=$(grep -c '^ok ' "$folder/lines")
-failed=$(grep -c '^FAIL ' "$folder/lines")
-skipped=$(grep -c '^skip ' "$folder/lines")
-grep '^FAIL ' "$folder/lines"
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+count
