@@ -3,21 +3,21 @@
  * A base model and a chat model run through the same code; only their weights differ. This file
  * runs both and shows why one of them stops. It has three parts:
  *
- *     I.   The model      All of Qwen and all of stopping, in plain loops. Read it from the top.
+ *     I.   The model      All of Qwen in plain loops, up to the rule that ends an answer.
  *     II.  The machine    What makes it fast and safe. Skip it at first.
- *     III. The program    Text on a terminal, tables, commands, flags, main.
+ *     III. The program    Text on a terminal, tables, commands, flags, main. print_verdict says
+ *                         why a text ended, or did not.
  *
  * tokenizer.c is included below and brings: Text and Ids (growing arrays of bytes and token ids,
  * with push_bytes and push_id), die (prints one error line and exits), Header and File (a mapped
  * model file), Tokenizer, encode (text to ids) and token_bytes (an id to text).
  *
- *     To add an architecture, touch Layer, list_tensors and forward here, and export.py.
- *     To add a sampler, write a stage beside keep_min_p, call it in sample, and add a flag.
- *     To add a weight type, add a row to weight_types.
+ *     To add an architecture, touch Layer, forward and list_tensors here, and export.py.
+ *     To add a sampler, write a stage beside keep_min_p, a field of Sampler and a row of flags.
+ *     To add a weight type, write its functions and a row of weight_types.
  */
 #define QWEN_C
 #include "tokenizer.c"
-
 #include <float.h>
 #include <math.h>
 #include <pthread.h>
@@ -31,10 +31,9 @@
  * Part I. The model
  * ========================================================================================== */
 
-enum { BATCH = 256, SCORED = 32 };          // tokens, rows of logits that are computed together
+enum { BATCH = 256, SCORED = 32 };          // tokens, and rows of logits, computed together at most
 
 typedef struct WeightType WeightType;       // bf16 or int8: see weight_types in Part II
-
 typedef struct {
     const WeightType *type;
     int rows, cols;
@@ -66,8 +65,7 @@ typedef struct {
 typedef struct Run Run;
 struct Run {                                // one model at work: its KV cache and its buffers
     const Model *model;
-    int context;                            // positions that the cache has room for
-    int position;                           // positions that are filled
+    int context, position;                  // positions in the cache; those filled in all layers
     float *keys, *values;                   // [n_layers][n_kv_heads][context][head_dim]
     float *x, *normed;                      // [BATCH][dim]  the residual stream; its RMSNorm
     float *q, *k, *v;                       // [BATCH][q_dim], [BATCH][kv_dim], [BATCH][kv_dim]
@@ -77,14 +75,13 @@ struct Run {                                // one model at work: its KV cache a
     float *cosine, *sine;                   // [BATCH][head_dim / 2]  of the angles of RoPE
     float *logits;                          // [SCORED][vocab_size]
     float *row, *scores;                    // [most columns], [context]: scratch of plain loops
-    // The two slow steps: the plain loops of this part, or the fast ones of Part II.
+    // The two slow steps: matmul and attend of this part, or Part II's fast ones. new_run chooses.
     void (*matmul)(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias);
     void (*attend)(Run *r, int layer, int n);
     struct Fast *fast;                      // threads and scratch memory of the fast ones
 };
 
 /* ---- Maths --------------------------------------------------------------------------------- */
-
 // These three are in Part II.
 static inline float exponential(float x);                       // e^x, in a form that vectorises
 static void load_row(float *out, const Matrix *m, int row);     // out[cols] = the row as floats
@@ -122,7 +119,7 @@ static void rmsnorm(float *out, const float *x, const float *weight, int n, int 
     }
 }
 
-/* x[n] becomes probabilities, e^x / sum(e^x). Without the maximum in it e^x would overflow. */
+/* x[n] becomes probabilities, e^x / sum(e^x). Subtracting the maximum only prevents overflow. */
 static void softmax(float *x, int n) {
     float max = x[0], sum = 0;
     for (int i = 1; i < n; i++) max = x[i] > max ? x[i] : max;
@@ -132,14 +129,15 @@ static void softmax(float *x, int n) {
 }
 
 /* RoPE (Su et al. 2021) rotates pair i of a head by the angle position * theta^(-2i / head_dim).
- * This computes cosine and sine[n][head_dim / 2] for n positions. As in the published models, a
- * pair is (i, i + head_dim / 2) and the angle is a float. With neighbours (i, i + 1) as pairs the
- * weights would not fit: the text would stay fluent and get worse. */
+ * This computes cosine and sine[n][head_dim / 2] for n positions, in floats as the reference does.
+ * Pair i is (i, i + head_dim / 2). Were it (2i, 2i + 1), the weights would meet partners that they
+ * were not trained with: the text would stay fluent and say wrong things. */
 static void rope_angles(float *cosine, float *sine, int position, int n, const Header *h) {
     for (int t = 0; t < n; t++)
-        for (int i = 0; i < h->head_dim; i += 2) {
-            double exponent = (double)((float)i / (float)h->head_dim);
-            float angle = (float)(position + t) * (1.0f / (float)pow(h->rope_theta, exponent));
+        for (int i = 0; i < h->head_dim / 2; i++) {
+            float exponent = (float)(2 * i) / (float)h->head_dim;
+            float frequency = 1.0f / (float)pow(h->rope_theta, (double)exponent);
+            float angle = (float)(position + t) * frequency;
             *cosine++ = cosf(angle);
             *sine++ = sinf(angle);
         }
@@ -176,12 +174,11 @@ static void store(Run *r, int layer, int n) {
         }
 }
 
-typedef float Dot(const float *a, const float *b, int n);
-
 /* Attention of n new tokens in one query head: softmax(q·k / sqrt(head_dim)) over all keys so far,
  * and the mean of the values by these weights. scores is scratch memory, [context]. Several query
  * heads share a KV head (GQA: Ainslie et al. 2023). */
-static void attend_head(Run *r, int layer, int n, int head, float *scores, Dot *dot_product) {
+static void attend_head(Run *r, int layer, int n, int head, float *scores,
+                        float (*dot_product)(const float *a, const float *b, int n)) {
     const Model *m = r->model;
     int head_dim = m->header.head_dim, heads_per_kv = m->header.n_heads / m->header.n_kv_heads;
     size_t cache = cache_offset(r, layer, head / heads_per_kv);
@@ -214,7 +211,6 @@ static void add(float *x, const float *delta, int n) {
 }
 
 /* ---- Forward ------------------------------------------------------------------------------- */
-
 /* Reads ids[n], n <= BATCH, at the next n positions of the cache. Returns
  * logits[n_logits][vocab_size] for the last n_logits <= SCORED of them: what may follow each. */
 static const float *forward(Run *r, const int *ids, int n, int n_logits) {
@@ -259,7 +255,6 @@ static const float *forward(Run *r, const int *ids, int n, int n_logits) {
 }
 
 /* ---- Sampler ------------------------------------------------------------------------------- */
-
 typedef struct { int id; float logit, p; } Candidate;
 typedef struct {
     bool greedy;
@@ -292,24 +287,31 @@ static int likelier_first(const void *a, const void *b) {
     return x->logit != y->logit ? (x->logit < y->logit ? 1 : -1) : x->id - y->id;
 }
 
-/* Fills c with the k most likely of n tokens and with what ties with the last of them; k = 0: with
- * all. Returns how many. When the list is full, it is sorted and cut, so it stays short. */
-static int keep_top_k(Candidate *c, const float *logits, int n, int k) {
-    float least = -INFINITY;                // a logit below this is not among the k highest
-    int kept = 0, full = k < n ? 2 * k + 100 : n + 1;
-    for (int i = 0; i < n; i++) {
-        if (logits[i] >= least) c[kept++] = (Candidate){ i, logits[i], 0 };
-        if (k == 0 || kept <= k || (kept < full && i < n - 1)) continue;
-        qsort(c, kept, sizeof *c, likelier_first);
-        least = c[k - 1].logit;
-        while (c[kept - 1].logit < least) kept--;
-        full = 2 * kept + 100;
-    }
-    return kept;
+/* Sorts c[n] and returns how many are among the k most likely, ties with the last included. */
+static int cut(Candidate *c, int n, int k) {
+    qsort(c, n, sizeof *c, likelier_first);
+    while (n > k && c[n - 1].logit < c[k - 1].logit) n--;
+    return n;
 }
 
-/* Nucleus sampling (Holtzman et al. 2020): as few of the n most likely as have top_p together, at
- * least one. What is below (1 - top_p) / n cannot be among them and need not be sorted. */
+/* Fills c with the k most likely of n tokens and returns how many it holds. It never holds many
+ * more than k: sorting all 150,000 would take longer than the model needs for a token. */
+static int keep_top_k(Candidate *c, const float *logits, int n, int k) {
+    int kept = 0, limit = 2 * k + 100;      // of the candidates
+    float least = -INFINITY;                // a logit below this is not among the k highest
+    for (int i = 0; i < n; i++) {
+        if (logits[i] < least) continue;
+        c[kept++] = (Candidate){ i, logits[i], 0 };
+        if (kept < limit) continue;
+        kept = cut(c, kept, k);
+        least = c[k - 1].logit;
+        limit = 2 * kept + 100;
+    }
+    return kept > k ? cut(c, kept, k) : kept;
+}
+
+/* Nucleus sampling (Holtzman et al. 2020): the smallest set of most likely tokens whose sum reaches
+ * top_p. The tokens below (1 - top_p) / n are not sorted: without them the sum is still reached. */
 static int keep_top_p(Candidate *c, int n, float top_p) {
     if (top_p >= 1) return n;
     int kept = 0, likely = 0;
@@ -337,74 +339,72 @@ static double random_uniform(uint64_t *state) {
     return (double)((z ^ (z >> 31)) >> 11) * 0x1p-53;
 }
 
-/* Chooses the next token from logits[n]. The order of the stages is that of transformers, and it
- * matters: a high temperature widens what top-p keeps, and top-p shares out what top-k has left. */
+/* Chooses the next token from logits[n]. The order is that of the transformers library: penalty,
+ * temperature, top-k, top-p, min-p. A high temperature lets top-p keep more, and top-p counts only
+ * what top-k has left. (Temperature does not change a ranking, so top-k may come before it.) */
 static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
     Candidate *c = s->candidates;
     float *p = s->probabilities;
     penalise(s->logits, logits, n, history, s->penalty);
     if (s->greedy) return most_likely(s->logits, n);
 
-    int kept = keep_top_k(c, s->logits, n, s->top_k), i;
+    int i, kept = keep_top_k(c, s->logits, n, s->top_k > 0 && s->top_k < n ? s->top_k : n);
     for (i = 0; i < kept; i++) p[i] = c[i].logit / s->temperature;
     softmax(p, kept);
     for (i = 0; i < kept; i++) c[i].p = p[i];
     kept = keep_top_p(c, kept, s->top_p);
     kept = keep_min_p(c, kept, s->min_p);
 
-    double sum = 0;                         // draw: the kept ones share out the interval [0, sum)
+    double sum = 0;                         // draw: each candidate has its share of [0, sum)
     for (i = 0; i < kept; i++) sum += c[i].p;
     double left = random_uniform(&s->random) * sum;
-    for (i = 0; i < kept - 1 && (left -= c[i].p) >= 0; ) i++;
+    for (i = 0; i < kept - 1; i++) if ((left -= c[i].p) < 0) break;
     return c[i].id;
 }
 
 /* ---- Generate and stop --------------------------------------------------------------------- */
-
 typedef struct Output Output;               // where text and tables go (Part III)
 typedef struct Thought Thought;             // what the model thought of stopping (Part III)
-
 typedef struct {                            // a conversation, or a text that is continued
     const Model *model;
     bool chat;                              // frames prompts as ChatML, stops at any end of a turn
     bool ignore_stop, no_think;             // run on at a stop token; answer without reasoning
-    const char *system;                     // the system message
-    size_t system_size;
+    const char *system; size_t system_size; // the system message
     int max_tokens;
     Run run;
     Sampler sampler;
     Ids history;                            // all ids; the cache holds the first run.position
-    size_t turn, answer;                    // in the history: the model's last turn, its text
+    size_t turn_start, answer_start;        // in the history: of the model's last turn, of its text
     Thought *thoughts;                      // [max_tokens] of this turn
     float *probabilities;                   // [vocab_size] of the newest token
     Output *output;
 } Session;
 
 typedef enum { GOES_ON, STOP_TOKEN, STOP_TEXT, TOKEN_LIMIT, CONTEXT_FULL, INTERRUPTED } Reason;
-
 typedef struct {
     Reason reason;                          // why generation ended
     const Text *stop_text;                  // STOP_TEXT: which
     int n_new;                              // tokens that were generated
 } Turn;
 
-static volatile sig_atomic_t interrupted;   // Ctrl-C was pressed: the turn shall end
-static const float *read_history(Session *s, int end);                          // these four, too,
-static void observe(Session *s, const float *logits, int id, int n);            // are in Part III
-static const Text *write_output(Output *out, const void *bytes, size_t n);
+static volatile sig_atomic_t interrupted;   // Ctrl-C was pressed: the turn ends
+// Part III has these. read_history calls forward for what the cache lacks; NULL: interrupted.
+static const float *read_history(Session *s, int end);
+static void observe(Session *s, const float *logits, int id, int n);        // notes P(<|im_end|>)
+static const Text *write_output(Output *out, const void *bytes, size_t n);  // returns a --stop text
 static void cut_reasoning(Session *s);
 
 /* The tokens that end generation. The model must choose one, which is up to its weights, and the
- * runner must stop there, which is decided here: at the checkpoint's own eos tokens, of which a
- * base model has <|endoftext|> alone, and in chat mode at both that can end a turn. */
+ * program must stop there, which is decided here: at the checkpoint's own eos tokens, of which a
+ * base model has <|endoftext|> alone, and in chat mode at <|im_end|> and <|endoftext|> as well. */
 static bool is_stop(const Session *s, int id) {
     const Header *h = &s->model->header;
     for (int i = 0; i < h->n_eos; i++) if (id == h->eos[i]) return true;
     return s->chat && (id == h->im_end || id == h->endoftext);
 }
 
-/* Why generation ends with the newest token, or GOES_ON. Prints the token unless it ends a turn. */
-static Reason stop_reason(Session *s, Turn *turn, int id) {
+/* Prints the newest token, unless it ends the turn. Returns why generation ends, or GOES_ON. */
+static Reason emit_token(Session *s, Turn *turn, int id) {
     if (is_stop(s, id) && !s->ignore_stop) return STOP_TOKEN;
     size_t size;
     const unsigned char *bytes = token_bytes(&s->model->tokenizer, id, &size);
@@ -422,15 +422,15 @@ static Turn generate(Session *s) {
     while (turn.reason == GOES_ON) {
         int id = sample(&s->sampler, logits, s->model->header.vocab_size, &s->history);
         push_id(&s->history, id);
-        observe(s, logits, id, ++turn.n_new);               // --watch, --logits, --pace
-        turn.reason = stop_reason(s, &turn, id);
+        turn.n_new++;
+        observe(s, logits, id, turn.n_new);
+        turn.reason = emit_token(s, &turn, id);
         if (turn.reason == GOES_ON) logits = forward(&s->run, &id, 1, 1);
     }
     return turn;
 }
 
 /* ---- Chat ---------------------------------------------------------------------------------- */
-
 /* ChatML is <|im_start|>role\ncontent<|im_end|>\n, turn after turn. This writes a turn up to the
  * end of its content. Role and content are encoded as one plain text: a newline that opens the
  * content can merge with the one after the role, and an <|im_end|> that a user types stays text. */
@@ -457,12 +457,12 @@ static void add_prompt(Session *s, const char *text, size_t n) {
         s->history.n = 0;
         s->run.position = 0;
         encode(&s->model->tokenizer, text, n, true, &s->history);
-        if (s->history.n == 0) die(1, "the prompt is empty: -p: Qwen has no start token, "
-                                      "a base model needs a text to continue");
+        if (s->history.n == 0) die(1, "an empty prompt: -p: a base model needs a text to continue");
         return;
     }
-    if (s->history.n > 0) {                 // the model's turn; its stop token is replaced
-        if (s->history.n > s->answer && is_stop(s, s->history.id[s->history.n - 1])) s->history.n--;
+    if (s->history.n > 0) {                 // close_turn ends the model's turn, however it ended
+        int last = s->history.id[s->history.n - 1];
+        if (s->history.n > s->answer_start && is_stop(s, last)) s->history.n--;
         if (h->cuts_reasoning) cut_reasoning(s);            // what comes before </think>
         close_turn(s);
     } else if (s->system_size > 0) {
@@ -471,12 +471,12 @@ static void add_prompt(Session *s, const char *text, size_t n) {
     }
     open_turn(s, "user", text, n);
     close_turn(s);
-    s->turn = s->history.n;
-    if (h->opening > 0) open_turn(s, "assistant", "", 0);   // for the model to go on
-    s->answer = s->history.n;
+    s->turn_start = s->history.n;
+    if (h->opening > 0) open_turn(s, "assistant", "", 0);   // the model writes the rest
     const char *think = h->opening == 2 ? "<think>\n" : "";
     if (s->no_think) think = "<think>\n\n</think>\n\n";
     encode(&s->model->tokenizer, think, strlen(think), false, &s->history);
+    s->answer_start = s->history.n;
 }
 
 /* =============================================================================================
@@ -501,7 +501,6 @@ static void *reserve(uint64_t count, uint64_t size) {
 }
 
 /* ---- Vectors ------------------------------------------------------------------------------- */
-
 /* As many floats as a register holds. gcc and clang calculate with such a type as with a number. */
 #if defined __AVX512F__
 enum { WIDTH = 16 };
@@ -560,7 +559,6 @@ static void check_finite(const Run *r, const float *x, int n) {
 }
 
 /* ---- Weight types -------------------------------------------------------------------------- */
-
 enum { FEW = 8 };                           // up to so many tokens meet a row as it is read
 enum { GROUP = 64 };                        // columns that are multiplied together
 enum { AHEAD = 8192 };                      // bytes that are asked for before they are needed
@@ -666,7 +664,6 @@ static void load_row(float *out, const Matrix *m, int row) {
 }
 
 /* ---- Threads ------------------------------------------------------------------------------- */
-
 typedef void Task(void *argument, int item, int thread);
 
 typedef struct {
@@ -749,7 +746,6 @@ static void parallel(Pool *pool, int n_items, double multiply_adds, Task *task, 
 }
 
 /* ---- The fast matrix product --------------------------------------------------------------- */
-
 enum { ROWS = 6, LANES = 2 * WIDTH };       // of a tile: rows of weights, tokens side by side
 enum { ROW_BLOCK = 48 };                    // rows that a thread takes at a time
 
@@ -869,7 +865,6 @@ static void fast_matmul(Run *r, float *out, const float *x, int n, const Matrix 
 }
 
 /* ---- Fast attention ------------------------------------------------------------------------ */
-
 typedef struct { Run *run; int layer, n; } Attention;       // the arguments of attend
 
 static void attend_few(void *argument, int head, int thread) {
@@ -930,7 +925,6 @@ static void fast_attend(Run *r, int layer, int n) {
 }
 
 /* ---- The file and its checks --------------------------------------------------------------- */
-
 typedef struct {                            // a tensor of the file, and where the model has it:
     Matrix *matrix;                         // a matrix of Header.weight_type,
     const float **vector;                   // or a row of floats
@@ -1074,7 +1068,6 @@ static struct {                             // what the command line asks for
 static double either(Number flag, double otherwise) { return flag.given ? flag.value : otherwise; }
 
 /* ---- Signals and files --------------------------------------------------------------------- */
-
 static volatile sig_atomic_t waiting;       // for input: there is no turn that could be ended
 static volatile sig_atomic_t terminal_changed;
 static struct termios terminal;             // its settings before read_line changed them
@@ -1123,7 +1116,6 @@ static void finish_file(FILE *file, const char *path) {
 }
 
 /* ---- Text on a terminal -------------------------------------------------------------------- */
-
 /* The columns of the terminal that standard output is now, or `otherwise` if it is none. */
 static int terminal_width(int otherwise) {
     struct winsize window;
@@ -1191,7 +1183,6 @@ static const char *probability(double p) {
 static const char *plural(int n) { return n == 1 ? "" : "s"; }
 
 /* ---- Output: text, --stop, --watch, --logits ----------------------------------------------- */
-
 struct Output {
     const Model *model;
     Text text;                              // of this turn
@@ -1307,7 +1298,6 @@ static void observe(Session *s, const float *logits, int id, int n) {
 }
 
 /* ---- Turns --------------------------------------------------------------------------------- */
-
 /* Reads the history up to `end`, as far as the cache does not hold it. Returns the logits after its
  * last token, or NULL if interrupted. Dies if the history exceeds the context; never truncates. */
 static const float *read_history(Session *s, int end) {
@@ -1335,8 +1325,8 @@ static void cut_reasoning(Session *s) {
     for (const char *at = from; (at = strstr(at, "</think>")); ) from = at += strlen("</think>");
     if (from > text->data || s->no_think || s->model->header.opening == 2) {
         if (from > text->data) from += strspn(from, "\n");
-        s->history.n = s->turn;
-        s->run.position = min_int(s->run.position, (int)s->turn);
+        s->history.n = s->turn_start;
+        s->run.position = min_int(s->run.position, (int)s->turn_start);
         open_turn(s, "assistant", from, (size_t)(text->data + text->n - 1 - from));
     }
 }
@@ -1420,7 +1410,6 @@ static Turn run_turn(Session *s) {
 }
 
 /* ---- Commands ------------------------------------------------------------------------------ */
-
 /* --score, --answer: the table for history[first] and what follows, and its perplexity. */
 static void score(Session *s, int first) {
     const int *ids = s->history.id;
@@ -1576,11 +1565,10 @@ static void quantize(Model *m, const char *path) {
 }
 
 /* ---- Flags --------------------------------------------------------------------------------- */
-
 typedef enum { HEADING, SWITCH, TEXT, TEXTS, WHOLE, REAL } Kind;
 
 /* All flags: the help is printed from this list, and it says which go together. One that does not
- * go with GENERATE is a command itself. */
+ * go with GENERATE is a command itself. The help fits 60 columns. */
 static const struct Flag {
     const char *usage;                      // "-n, --max-tokens N", or a heading of the help
     Kind kind;
@@ -1589,65 +1577,49 @@ static const struct Flag {
     int commands;
     const char *help;
 } flags[] = {
-    { "prompt", HEADING, NULL, 0, 0, 0, "" },
-    { "-p, --prompt TEXT", TEXTS, &o.prompts, 0, 0, PROMPTED,
-      "a prompt; repeated, the next turns of the conversation. Without it standard input" },
-    { "-s, --system TEXT", TEXT, &o.system, 0, 0, PROMPTED,
-      "system message of a chat (default: the checkpoint's own; \"\" for no system turn)" },
-    { "-m, --mode base|chat", TEXT, &o.mode, 0, 0, PROMPTED,
-      "how the prompt is framed and where generation ends (default: the checkpoint's kind)" },
-    { "--ids \"ID ID ...\"", TEXT, &o.ids, 0, 0, GENERATE | SCORE,
-      "the prompt as token ids, taken as they are, without framing" },
-    { "stopping", HEADING, NULL, 0, 0, 0, "" },
-    { "-n, --max-tokens N", WHOLE, &o.max_tokens, 0, INT32_MAX, PROMPTED,
-      "at most N new tokens a turn, the stop token counted (default: the checkpoint's, or 512)" },
+    { "prompt (default: standard input; -s, -m: the checkpoint's)", HEADING, NULL, 0, 0, 0, "" },
+    { "-p, --prompt TEXT", TEXTS, &o.prompts, 0, 0, PROMPTED, "a prompt; repeated, the next turn" },
+    { "-s, --system TEXT", TEXT, &o.system, 0, 0, PROMPTED, "system message; \"\": no such turn" },
+    { "-m, --mode base|chat", TEXT, &o.mode, 0, 0, PROMPTED, "frame and stop as this kind does" },
+    { "--ids \"ID ID ...\"", TEXT, &o.ids, 0, 0, GENERATE | SCORE, "token ids, taken as they are" },
+    { "stopping (default of -n: the checkpoint's, or 512)", HEADING, NULL, 0, 0, 0, "" },
+    { "-n, --max-tokens N", WHOLE, &o.max_tokens, 0, INT32_MAX, PROMPTED, "new tokens of a turn" },
     { "--stop TEXT", TEXTS, &o.stops, 0, 0, GENERATE | COMPARE, "stop at this text; repeatable" },
     { "--ignore-stop", SWITCH, &o.ignore_stop, 0, 0, GENERATE, "print stop tokens and run on" },
     { "--no-think", SWITCH, &o.no_think, 0, 0, PROMPTED, "a reasoning model answers at once" },
-    { "--compare BASE.bin", TEXT, &o.compare, 0, 0, COMPARE,
-      "the same prompt through BASE.bin and MODEL.bin, each stopping and not stopping" },
-    { "--watch", SWITCH, &o.watch, 0, 0, GENERATE,
-      "a line per new token: the token, its probability, P(<|im_end|>), P(<|endoftext|>)" },
-    { "--top N", WHOLE, &o.top, 1, 1000, GENERATE, "with --watch: the N most likely, too" },
+    { "--compare BASE.bin", TEXT, &o.compare, 0, 0, COMPARE, "both models, stopping and not" },
+    { "--watch", SWITCH, &o.watch, 0, 0, GENERATE, "each token, its P, P(<|im_end|>)" },
+    { "--top N", WHOLE, &o.top, 1, 1000, GENERATE, "with --watch: the N most likely" },
     { "--pace MS", WHOLE, &o.pace, 0, 3600e3, GENERATE | COMPARE, "wait after each token" },
-    { "--score", SWITCH, &o.score, 0, 0, SCORE,
-      "generate nothing: that table for the framed prompt itself, and its perplexity" },
-    { "--answer TEXT", TEXTS, &o.answers, 0, 0, ANSWER,
-      "that table for TEXT as the model's answer, and its perplexity (repeatable)" },
-    { "sampling (defaults: the checkpoint's own generation_config)", HEADING, NULL, 0, 0, 0, "" },
+    { "--score", SWITCH, &o.score, 0, 0, SCORE, "--watch of the prompt; perplexity" },
+    { "--answer TEXT", TEXTS, &o.answers, 0, 0, ANSWER, "--watch of TEXT as the answer" },
+    { "sampling (defaults: the checkpoint's generation_config)", HEADING, NULL, 0, 0, 0, "" },
     { "--temp T", REAL, &o.temperature, 0, 1e6, ANY, "divides the logits; 0: --greedy" },
     { "--top-k K", WHOLE, &o.top_k, 0, INT32_MAX, ANY, "only the K most likely; 0: all" },
-    { "--top-p P", REAL, &o.top_p, 0, 1, ANY, "only the most likely that have P together" },
-    { "--min-p P", REAL, &o.min_p, 0, 1, ANY, "only those P times as likely as the first" },
-    { "--repeat-penalty R", REAL, &o.penalty, 1e-6, 1e6, ANY, "on what was there; 1: none" },
-    { "--seed S", WHOLE, &o.seed, 0, 1.8e19, ANY, "the same seed gives the same text" },
+    { "--top-p P", REAL, &o.top_p, 0, 1, ANY, "as few as have P together; 1: all" },
+    { "--min-p P", REAL, &o.min_p, 0, 1, ANY, "at least P times the likeliest" },
+    { "--repeat-penalty R", REAL, &o.penalty, 1e-6, 1e6, ANY, "on what has appeared; 1: none" },
+    { "--seed S", WHOLE, &o.seed, 0, 1.8e19, ANY, "the same seed, the same text" },
     { "--greedy", SWITCH, &o.greedy, 0, 0, ANY, "always the most likely token" },
-    { "machine", HEADING, NULL, 0, 0, 0, "" },
-    { "-c, --context N", WHOLE, &o.context, 1, 1 << 24, ANY, "positions (default: the model's)" },
-    { "-t, --threads N", WHOLE, &o.threads, 1, 1024, ANY, "(default: the processors available)" },
-    { "--plain", SWITCH, &o.plain, 0, 0, ANY, "only the plain loops of Part I: slow" },
+    { "machine (defaults: the checkpoint's limit, all processors)", HEADING, NULL, 0, 0, 0, "" },
+    { "-c, --context N", WHOLE, &o.context, 1, 1 << 24, ANY, "positions kept" },
+    { "-t, --threads N", WHOLE, &o.threads, 1, 1024, ANY, "threads that calculate" },
+    { "--plain", SWITCH, &o.plain, 0, 0, ANY, "only the plain loops of Part I" },
     { "files", HEADING, NULL, 0, 0, 0, "" },
     { "--info", SWITCH, &o.info, 0, 0, INFO, "what MODEL.bin is" },
     { "--quantize OUT.bin", TEXT, &o.quantize, 0, 0, QUANTIZE, "write an int8 copy" },
     { "--logits OUT.f32", TEXT, &o.logits, 0, 0, GENERATE | SCORE | ANSWER, "raw float32 logits" },
     { "-v, --verbose", SWITCH, &o.verbose, 0, 0, ANY, "the speed line on a terminal, too" },
-    { "-h, --help", SWITCH, &o.help, 0, 0, ANY, "" },
+    { "-h, --help", SWITCH, &o.help, 0, 0, ANY, "these lines" },
 };
-enum { N_FLAGS = sizeof flags / sizeof *flags, HELP_COLUMN = 26 };
+enum { N_FLAGS = sizeof flags / sizeof *flags };
 
-/* The help texts are wrapped to the terminal. */
 static void print_help(void) {
-    int width = max_int(terminal_width(100), HELP_COLUMN + 20), length;
     puts("usage: ./qwen MODEL.bin [options]\n");
     for (const struct Flag *flag = flags; flag < flags + N_FLAGS; flag++) {
-        int indent = flag->kind == HEADING ? 0 : flag->usage[1] == '-' ? 6 : 2;
-        int used = printf("%*s%s", indent, "", flag->usage);
-        for (const char *word = flag->help; *word; word += length + strspn(word + length, " ")) {
-            length = (int)strcspn(word, " ");
-            if (used + 1 + length > width) { putchar('\n'); used = 0; }
-            used += printf("%*s %.*s", max_int(0, HELP_COLUMN - 1 - used), "", length, word);
-        }
-        putchar('\n');
+        int indent = flag->usage[1] == '-' ? 6 : 2;
+        if (flag->kind == HEADING) puts(flag->usage);
+        else printf("%*s%-*s%s\n", indent, "", 26 - indent, flag->usage, flag->help);
     }
     flush_output();
 }
@@ -1719,7 +1691,6 @@ static void parse_options(int argc, char **argv) {
 }
 
 /* ---- Main ---------------------------------------------------------------------------------- */
-
 /* More than the machine's memory works, through the disk, but slowly. Warns; does not fail. */
 static void warn_memory(const Run *r) {
     const Header *h = &r->model->header;
@@ -1772,7 +1743,7 @@ static Session new_session(const Model *m, Pool *pool) {
 }
 
 static void forget(Session *s) {
-    s->history.n = s->turn = s->answer = 0;
+    s->history.n = s->turn_start = s->answer_start = 0;
     s->run.position = 0;
 }
 
