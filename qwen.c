@@ -364,7 +364,6 @@ static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
 
 /* ---- Generate and stop --------------------------------------------------------------------- */
 typedef struct Output Output;               // where text and tables go (Part III)
-typedef struct Thought Thought;             // what the model thought of stopping (Part III)
 typedef struct {                            // a conversation, or a text that is continued
     const Model *model;
     bool chat;                              // frames prompts as ChatML, stops at any end of a turn
@@ -375,8 +374,6 @@ typedef struct {                            // a conversation, or a text that is
     Sampler sampler;
     Ids history;                            // all ids; the cache holds the first run.position
     size_t turn_start, answer_start;        // in the history: of the model's last turn, of its text
-    Thought *thoughts;                      // [max_tokens] of this turn
-    float *probabilities;                   // [vocab_size] of the newest token
     Output *output;
 } Session;
 
@@ -1183,18 +1180,20 @@ static const char *probability(double p) {
 static const char *plural(int n) { return n == 1 ? "" : "s"; }
 
 /* ---- Output: text, --stop, --watch, --logits ----------------------------------------------- */
+typedef struct {                            // what the model thought where a token was chosen
+    int id, likely, likely_penalised;       // chosen; most likely; most likely after the penalty
+    float p, p_likely, p_im_end, p_end;     // by the raw logits; p_end: im_end or endoftext
+    size_t begin;                           // where the token begins in the turn's text
+} Thought;
+
 struct Output {
     const Model *model;
     Text text;                              // of this turn
     size_t released;                        // bytes of it that were printed
-    FILE *logits;                           // --logits, or NULL
+    Thought *thoughts;                      // [context] of this turn, or of a table's rows
+    float *probabilities;                   // [vocab_size] of the newest token
     double first_token;                     // when it came, in seconds()
-};
-
-struct Thought {                            // what the model thought where a token was chosen
-    int id, likely, likely_penalised;       // chosen; most likely; most likely after the penalty
-    float p, p_likely, p_im_end, p_end;     // by the raw logits; p_end: im_end or endoftext
-    size_t begin;                           // where the token begins in the turn's text
+    FILE *logits;                           // --logits, or NULL
 };
 
 static double seconds(void) {
@@ -1277,7 +1276,7 @@ static void print_row(const Model *m, int n, int id, const float *p, bool altern
 /* Notes and shows what the model thought where it chose token id, the n-th of a turn or table. */
 static void observe(Session *s, const float *logits, int id, int n) {
     const Header *h = &s->model->header;
-    float *p = s->probabilities;
+    float *p = s->output->probabilities;
     Candidate *c = s->sampler.candidates;   // the sampler is done with them
     int likely = most_likely(logits, h->vocab_size), pace = (int)either(o.pace, 0);
     struct timespec pause = { pace / 1000, pace % 1000 * 1000000 };
@@ -1285,7 +1284,7 @@ static void observe(Session *s, const float *logits, int id, int n) {
     else if (pace > 0) nanosleep(&pause, NULL);
     memcpy(p, logits, h->vocab_size * sizeof *p);
     softmax(p, h->vocab_size);
-    s->thoughts[n - 1] = (Thought){
+    s->output->thoughts[n - 1] = (Thought){
         id, likely, most_likely(s->sampler.logits, h->vocab_size), p[id], p[likely], p[h->im_end],
         fmaxf(p[h->im_end], p[h->endoftext]), s->output->text.n };
     if (s->output->logits) write_bytes(s->output->logits, logits, h->vocab_size * sizeof *logits);
@@ -1338,7 +1337,8 @@ static bool is_end(const Session *s, int id) {
 
 /* What the model thought of stopping, and who is to blame if it ran on. */
 static void print_verdict(const Session *s, const Turn *turn) {
-    const Thought *all = s->thoughts, *chosen = NULL, *likely = NULL, *end = all, *im_end = all;
+    const Thought *all = s->output->thoughts, *end = all, *im_end = all;
+    const Thought *chosen = NULL, *likely = NULL;
     for (const Thought *t = all; t < all + turn->n_new; t++) {
         if (!chosen && is_end(s, t->id)) chosen = t;
         if (!likely && is_end(s, t->likely) && t->p_likely >= 0.01f) likely = t;
@@ -1373,7 +1373,7 @@ static void print_verdict(const Session *s, const Turn *turn) {
 static void print_reason(FILE *out, const Session *s, const Turn *turn) {
     const Text *stop = turn->stop_text;
     if (turn->reason == STOP_TOKEN)
-        fputs(visible_token(s->model, s->thoughts[turn->n_new - 1].id, ONE_LINE, 60), out);
+        fputs(visible_token(s->model, s->output->thoughts[turn->n_new - 1].id, ONE_LINE, 60), out);
     if (turn->reason == STOP_TEXT) {
         fputs("--stop \"", out);
         write_piece(&s->model->tokenizer, out, (const unsigned char *)stop->data, stop->n);
@@ -1421,7 +1421,7 @@ static void score(Session *s, int first) {
         int begin = s->run.position, size = min_int(SCORED, n - begin);     // few: shown early
         const float *logits = forward(&s->run, ids + begin, size, size);
         for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab_size, rows++) {
-            const Thought *t = &s->thoughts[i - first];
+            const Thought *t = &s->output->thoughts[i - first];
             observe(s, logits, ids[i], i - first + 1);
             sum += logits[t->likely] - logits[ids[i]] - log(t->p_likely);   // -log p
         }
@@ -1451,20 +1451,21 @@ static void show_cases(Session *s) {
     const Tokenizer *t = &s->model->tokenizer;
     const char *path = s->model->file.path;
     const Text *text = &s->output->text;
+    const Thought *thoughts = s->output->thoughts;
     int width = terminal_width(100), indent = width < 60 ? 4 : 18;
     printf("%s weights: %s\n", s->model->header.kind ? "chat" : "base",
            visible(t, path, strlen(path), ONE_LINE, width - 16));
     flush_output();
     Turn turn = run_turn(s), stopping = turn;
     for (int i = turn.n_new - 1; i >= 0; i--)
-        if (is_stop(s, s->thoughts[i].id)) stopping = (Turn){ STOP_TOKEN, NULL, i + 1 };
+        if (is_stop(s, thoughts[i].id)) stopping = (Turn){ STOP_TOKEN, NULL, i + 1 };
     for (int runs_on = 0; runs_on < 2; runs_on++) {
         const Turn *shown = runs_on ? &turn : &stopping;
         float max = 0;
         printf(runs_on ? "  runner runs on  " : "  runner stops    ");
         if (runs_on && stopping.n_new == turn.n_new) { puts("the same text"); break; }
-        for (int i = 0; i < shown->n_new; i++) max = fmaxf(max, s->thoughts[i].p_im_end);
-        size_t n = shown->reason == STOP_TOKEN ? s->thoughts[shown->n_new - 1].begin : text->n;
+        for (int i = 0; i < shown->n_new; i++) max = fmaxf(max, thoughts[i].p_im_end);
+        size_t n = shown->reason == STOP_TOKEN ? thoughts[shown->n_new - 1].begin : text->n;
         printf("\"%s\"\n", visible(t, text->data, n, ONE_LINE, max_int(8, width - 20)));
         printf("%*s%d token%s; stopped: ", indent, "", shown->n_new, plural(shown->n_new));
         print_reason(stdout, s, shown);
@@ -1731,13 +1732,12 @@ static Session new_session(const Model *m, Pool *pool) {
             .candidates = reserve(h->vocab_size, sizeof(Candidate)),
             .probabilities = reserve(h->vocab_size, sizeof(float)),
         },
-        .probabilities = reserve(h->vocab_size, sizeof(float)),
         .output = reserve(1, sizeof(Output)),
     };
-    s.thoughts = reserve(s.run.context + 1, sizeof *s.thoughts);
     s.sampler.greedy = !sampling || o.greedy || s.sampler.temperature == 0;
     s.sampler.temperature = fmaxf(s.sampler.temperature, 1e-6f);        // logits / it stay finite
-    s.output->model = m;
+    *s.output = (Output){ .model = m, .thoughts = reserve(s.run.context + 1, sizeof(Thought)),
+                          .probabilities = reserve(h->vocab_size, sizeof(float)) };
     warn_memory(&s.run);
     return s;
 }
