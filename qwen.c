@@ -447,12 +447,10 @@ static void close_turn(Session *s) {
     encode(&s->model->tokenizer, "\n", 1, false, &s->history);
 }
 
-/* Puts a prompt into the history: in a chat as the next turn, else in place of what was there. */
+/* Appends a prompt to the history: in a chat as the next turn, else as it is. */
 static void add_prompt(Session *s, const char *text, size_t n) {
     const Header *h = &s->model->header;
     if (!s->chat) {
-        s->history.n = 0;
-        s->run.position = 0;
         encode(&s->model->tokenizer, text, n, true, &s->history);
         if (s->history.n == 0) die(1, "an empty prompt: -p: a base model needs a text to continue");
         return;
@@ -960,7 +958,7 @@ static Tensor *list_tensors(Model *m) {
  * product of sizes overflows, and every id has a row. */
 static void check_header(const Header *h, const char *path) {
 #define FIELD(name, low, high) { #name, (double)(h->name), low, high }
-    const double most = INT32_MAX, ids = h->vocab_size - 1;
+    const double most = INT32_MAX, ids = (double)h->vocab_size - 1;
     const int group = h->weight_type == INT8 ? GROUP : 0;
     const struct { const char *name; double value, low, high; } fields[] = {
         FIELD(weight_type, BF16, INT8), FIELD(group_size, group, group), FIELD(dim, 1, 1 << 20),
@@ -999,12 +997,12 @@ static Model *map_model(const char *path) {
     m->kv_dim = h->n_kv_heads * h->head_dim;
     m->layers = reserve(h->n_layers, sizeof *m->layers);
     uint64_t end = h->weights_offset, size = m->file.size;
-    for (const Tensor *t = list_tensors(m); t->rows > 0 && end <= size; t++) {
+    for (const Tensor *t = list_tensors(m); t->rows > 0; t++) {
         const WeightType *type = &weight_types[h->weight_type];
         size_t row_size = t->matrix ? type->row_size(t->cols) : t->cols * sizeof(float);
         uint64_t begin = (end + 63) / 64 * 64;
         end = begin + (uint64_t)t->rows * row_size;
-        if (end > size) continue;
+        if (end > size) break;
         const unsigned char *data = m->file.data + begin;
         if (t->matrix) *t->matrix = (Matrix){ type, t->rows, t->cols, row_size, data };
         else *t->vector = (const float *)(const void *)data;
