@@ -35,6 +35,13 @@ job() {
     echo "$2" >"$folder/command.$n_jobs"
 }
 
+# python FILE ...: a shell has its background jobs ignore Ctrl-C, which tests send
+python() {
+    python3 -c 'import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])' "$@"
+}
+
 # work: takes jobs that nobody has taken, one after the other
 work() {
     for i in $(seq $n_jobs); do
@@ -134,7 +141,7 @@ real_tokenizer() {
 tokenizer() {
     real="$folder/real.bin"
     [ -e "$real" ] || real=
-    python3 tests/test_tokenizer.py "$folder/$1-tokenizer" ${real:+"$real"}
+    python tests/test_tokenizer.py "$folder/$1-tokenizer" ${real:+"$real"}
 }
 
 uninitialised() {
@@ -165,26 +172,26 @@ if [ "$all" ]; then
     job "" tests/portability.sh
     if [ -x "$folder/sanitizers-qwen" ]; then
         for suite in qwen terminal files bounds; do
-            job sanitizers "python3 tests/test_$suite.py \"\$folder/sanitizers-qwen\""
+            job sanitizers "python tests/test_$suite.py \"\$folder/sanitizers-qwen\""
         done
         job sanitizers 'tokenizer sanitizers'
-        job sanitizers 'python3 tests/test_malformed.py "$folder"/sanitizers-*'
+        job sanitizers 'python tests/test_malformed.py "$folder"/sanitizers-*'
     fi
     if [ -x "$folder/thread-sanitizer-qwen" ]; then
-        job "thread sanitizer" 'python3 tests/test_qwen.py --only threads \
+        job "thread sanitizer" 'python tests/test_qwen.py --only threads \
             "$folder/thread-sanitizer-qwen"'
     fi
     job "" uninitialised
 fi
-job "" 'python3 tests/test_export.py'
+job "" 'python tests/test_export.py'
 job "" 'tokenizer cc'
-job "" 'python3 tests/test_qwen.py "$folder/cc-qwen"'
-job "" 'python3 tests/test_malformed.py "$folder/cc-qwen" "$folder/cc-tokenizer"'
-job "" 'python3 tests/test_terminal.py "$folder/cc-qwen"'
-job "" 'python3 tests/test_files.py "$folder/cc-qwen"'
-job "" 'python3 tests/test_bounds.py "$folder/cc-qwen"'
-job "" 'python3 tests/test_readme.py "$folder/cc-qwen" "$folder/cc-tokenizer"'
-[ ! -e tests/test_museum.py ] || job "" 'python3 tests/test_museum.py "$folder/cc-qwen"'
+job "" 'python tests/test_qwen.py "$folder/cc-qwen"'
+job "" 'python tests/test_malformed.py "$folder/cc-qwen" "$folder/cc-tokenizer"'
+job "" 'python tests/test_terminal.py "$folder/cc-qwen"'
+job "" 'python tests/test_files.py "$folder/cc-qwen"'
+job "" 'python tests/test_bounds.py "$folder/cc-qwen"'
+job "" 'python tests/test_readme.py "$folder/cc-qwen" "$folder/cc-tokenizer"'
+[ ! -e tests/test_museum.py ] || job "" 'python tests/test_museum.py "$folder/cc-qwen"'
 [ ! -e tests/test_ports.sh ] || job "" tests/test_ports.sh
 finish
 count
