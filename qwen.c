@@ -1653,7 +1653,7 @@ static bool is_spelling(const struct Flag *flag, const char *given) {
 /* Fills in o. Dies if the flags make no sense together. */
 static void parse_options(int argc, char **argv) {
     const char *given[N_FLAGS] = { NULL };                  // as they were spelt
-    int command = 0;
+    int which = 0;                                          // of them is the command
     for (int i = 1; i < argc; i++) {
         int k = 0;
         while (k < N_FLAGS && !is_spelling(&flags[k], argv[i])) k++;
@@ -1668,12 +1668,12 @@ static void parse_options(int argc, char **argv) {
         given[k] = argv[i];
         i += takes_value;
         set_flag(&flags[k], given[k], argv[i]);
-        if (!(flags[k].commands & GENERATE)) { o.command = flags[k].commands; command = k; }
+        if (!(flags[k].commands & GENERATE)) { o.command = flags[k].commands; which = k; }
     }
     if (o.help) { print_help(); exit(0); }
     for (int k = 0; k < N_FLAGS; k++)
         if (given[k] && !(flags[k].commands & o.command))
-            die(2, "these make no sense together: %s, %s: leave one out", given[k], given[command]);
+            die(2, "these make no sense together: %s, %s: leave one out", given[k], given[which]);
     bool base = o.mode && strcmp(o.mode, "base") == 0, empty = false;
     for (size_t i = 0; i < o.stops.n; i++) empty |= o.stops.text[i].n == 0;
     const struct { bool wrong; const char *what; } mistakes[] = {
