@@ -1201,10 +1201,10 @@ static double seconds(void) {
 }
 
 static void release(Output *out, size_t end) {
-    const char *text = out->text.data + out->released;
-    size_t n = end - out->released;
+    size_t begin = out->released, n = end - begin;
     out->released = end;
     if (n == 0 || o.watch || o.compare) return;       // a table is shown instead
+    const char *text = out->text.data + begin;
     if (isatty(1)) fputs(visible(&out->model->tokenizer, text, n, FLOWING, INT_MAX), stdout);
     else fwrite(text, 1, n, stdout);
     flush_output();
