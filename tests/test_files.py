@@ -196,7 +196,9 @@ def test_signals_while_a_model_is_quantised() -> None:
         scratch(out, b"old")
         for _ in range(50):                             # until it is caught in the middle
             program = Started(os.path.join(path, "m.bin"), "--quantize", out)
-            while program.process.poll() is None and len(os.listdir(path)) < 3:
+            while program.process.poll() is None and not any(
+                    entry.name not in ("m.bin", "out") and entry.stat().st_size > 0
+                    for entry in os.scandir(path)):
                 pass
             program.signal(number)
             status, _, err = program.end()
