@@ -761,9 +761,9 @@ typedef struct {                            // the arguments of matmul
     const float *bias;
 } Product;
 
-/* out[ROWS][lanes] = a · x[n][lanes], where a[row * row_stride + k * stride] is the element (row, k)
- * of a. lanes, WIDTH or LANES, is a constant where this is called: the sums are 6 or 12 registers,
- * which gcc and clang keep in place for the whole loop. */
+/* out[ROWS][lanes] = a · x[n][lanes], where a[row * row_stride + k * stride] is a's element
+ * (row, k). lanes, WIDTH or LANES, is a constant where this is called: the sums are 6 or 12
+ * registers, which gcc and clang keep in place for the whole loop. */
 __attribute__((always_inline))
 static inline void tile_of(float *out, const float *a, size_t row_stride, size_t stride,
                            const float *x, int n, const int lanes) {
