@@ -42,7 +42,7 @@ if __name__ == "__main__":              # before the imports below, which take a
             signal.signal(number, interrupted)
 
 import argparse, ast, base64, errno, itertools, json, math, operator    # noqa: E401
-import re, reprlib, stat, struct, time, unicodedata, warnings, zlib     # noqa: E401
+import re, reprlib, stat, struct, time, unicodedata, warnings, zlib      # noqa: E401
 from collections import Counter, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
@@ -257,119 +257,105 @@ def read_tokenizer_eos(config: Settings, added: Dict[str, int], eos: List[int], 
 
 # -- The chat template -----------------------------------------------------------------------------
 
-STRING = r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')"""
-TAG = re.compile(r"(?s)\{%[-+]?((?:" + STRING + r"|[^'\"])*?)[-+]?%\}"
-                 r"|\{\{-?((?:" + STRING + r"|[^'\"])*?)-?\}\}|(.+?)(?=\{[%{]|\Z)")
+STRING = r"""(?s:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')"""
+TAG = re.compile(r"(?s)\{{%[-+]?({0})[-+]?%\}}|\{{\{{-?({0})-?\}}\}}|(.+?)(?=\{{[%{{]|\Z)".format(
+    r"(?:" + STRING + r"|[^'\"])*?"))
+WHITE_SPACE = (                         # and comments, as `transformers` sets Jinja
+    (r"\r\n?", "\n"), (r"\n\Z", ""), (r"(?s)\{#([-+]?).*?(-?)#\}", r"{%\1 \2%}"),
+    (r"(?m)^[ \t]+(?=\{%[^+])", ""), (r"%\}\n", "%}"), (r"\s*\{([%{])-", r"{\1"),
+    (r"-([%}])\}\s*", r"\1}"))
+PYTHON = (                              # tests and filters become methods, fields are looked up
+    (r"\bis\s+not\s+(\w+)", r".is_\1() == false"), (r"\bis\s+(\w+)", r".is_\1()"),
+    (r"\|\s*(\w+)(?!\w*\s*\()", r".\1()"), (r"\|", "."), (r"%\s*(\d+)", r".modulo(\1)"),
+    ("~", "+"), (r"\.\s*([A-Za-z_]\w*)(?!\w*\s*\()", r"['\1']"))
+FUNCTIONS = {
+    "strip": str.strip, "lstrip": str.lstrip, "rstrip": str.rstrip, "split": str.split,
+    "startswith": str.startswith, "endswith": str.endswith, "trim": str.strip, "length": len,
+    "modulo": lambda x, n: divmod(x, n)[1], "default": lambda x, other: other if x == "" else x,
+    "is_defined": lambda x: x != "", "is_string": lambda x: type(x) is str and x != "",
+    "is_none": lambda x: x is None, "is_true": lambda x: x is True,
+    "is_false": lambda x: x is False, "namespace": lambda **fields: Fields(fields)}
+HARMLESS = set("""Expression Load Name Constant List Subscript Slice Index Call keyword IfExp BoolOp
+    And Or UnaryOp Not USub BinOp Add Sub Compare Eq NotEq Lt LtE Gt GtE In NotIn""".split())
 OPENINGS = "", "<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n"
-QUESTION = " Q\n"
-# What a template finds in a conversation of one question; fields are written with a point.
-FOUND = {"messages": [0], "messages[0].role": "user", "messages[0].content": QUESTION,
-         "add_generation_prompt": True, "loop.first": True, "loop.last": True, "loop.index0": 0,
-         "loop.index": 1, "loop.length": 1, "true": True, "false": False, "none": ""}
+CHATS = ([("user", " Q\n")], [("user", "Q")], [("system", "S"), ("user", "Q")],
+         [("user", "Q"), ("assistant", "<think>\nR\n</think>\n\nA"), ("user", "Q")])
 PLAIN_CHATS = "chats will be ChatML without a default system message"
-UNKNOWN = object()                      # the value of an expression that is not understood
-OPERATORS = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Eq: operator.eq, ast.NotEq: operator.ne,
-    ast.Lt: operator.lt, ast.Gt: operator.gt, ast.LtE: operator.le, ast.GtE: operator.ge,
-    ast.Mod: lambda a, b: divmod(a, b)[1], ast.In: lambda a, b: a in b,
-    ast.NotIn: lambda a, b: a not in b}
-TESTS = {"defined": lambda x: x != "", "none": lambda x: x == "", "string": lambda x: x != "",
-         "true": lambda x: x is True, "false": lambda x: x is False}
 
-def evaluate(text: str, names: Dict[str, Any]) -> Any:
-    """Returns the value of an expression in a template, or UNKNOWN. A name that is not set is "".
-    The grammar is nearly Python's: a filter `|` binds like its `**`."""
-    def decode(match: Any) -> str:
-        if match[0][0] not in "'\"":
-            return {"|": "**", "~": "+"}[match[0]]
-        return repr(match[0][1:-1].encode("ascii", "backslashreplace").decode("unicode-escape"))
+class Fields(dict):
+    """Names and their values. One that is not set is "", as it is when a template shows it."""
+    def __missing__(self, name: str) -> str:
+        return ""
 
-    def value(node: Any) -> Any:
-        name = re.sub(r"\['(\w+)'\]", r".\1", ast.get_source_segment(text, node) or "")
-        if name in names or isinstance(node, ast.Name):
-            return names.get(name, "")
-        if isinstance(node, ast.Constant):
-            return node.value
-        if isinstance(node, ast.List):
-            return [value(item) for item in node.elts]
-        if isinstance(node, ast.BoolOp):
-            parts, settles = [value(part) for part in node.values], isinstance(node.op, ast.Or)
-            settled = [p for p in parts if p is not UNKNOWN and bool(p) == settles]
-            if UNKNOWN in parts:        # of the value only its truth may be known
-                return settles if settled else UNKNOWN
-            return settled[0] if settled else parts[-1]
-        if isinstance(node, ast.IfExp):
-            test = value(node.test)
-            return UNKNOWN if test is UNKNOWN else value(node.body if test else node.orelse)
-        if isinstance(node, ast.Call) and node.func.attr in ("strip", "lstrip", "rstrip"):
-            return getattr(value(node.func.value), node.func.attr)(*map(value, node.args))
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-            left, name = value(node.left), getattr(node.right, "func", node.right).id
-            if name == "default":
-                return left or value(node.right.args[0])
-            return left.strip() if name == "trim" else len(left) if name == "length" else UNKNOWN
-        if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Is, ast.IsNot)):
-            left, test = value(node.left), TESTS[name.split()[-1].rstrip(")").lower()]
-            return UNKNOWN if left is UNKNOWN else test(left) == isinstance(node.ops[0], ast.Is)
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            operand = value(node.operand)
-            return UNKNOWN if operand is UNKNOWN else not operand
-        if isinstance(node, (ast.BinOp, ast.Compare)):
-            op, left, right = (node.op, node.left, node.right) if isinstance(node, ast.BinOp) else (
-                node.ops[0], node.left, node.comparators[0])
-            left, right = value(left), value(right)
-            return UNKNOWN if UNKNOWN in (left, right) else OPERATORS[type(op)](left, right)
-        return UNKNOWN
+def evaluate(text: str, names: Fields) -> Any:
+    """Returns the value of an expression in a template, whose grammar is nearly Python's. Python
+    evaluates what it can do no harm with; anything else raises."""
+    parts = re.split("(" + STRING + ")", text.strip())
+    for old, new in PYTHON:
+        parts[::2] = [re.sub(old, new, part) for part in parts[::2]]
+    parts[1::2] = [repr(part[1:-1].encode("ascii", "backslashreplace").decode("unicode-escape"))
+                   for part in parts[1::2]]
+    tree = ast.parse("(" + "".join(parts) + ")", mode="eval")
+    for node in ast.walk(tree):         # x.f(a) becomes f(x, a): no attribute remains
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            node.args.insert(0, node.func.value)
+            node.func = ast.Name(node.func.attr, ast.Load())
+    if not {type(node).__name__ for node in ast.walk(tree)} <= HARMLESS:
+        raise ValueError
+    return eval(compile(ast.fix_missing_locations(tree), "", "eval"), {"__builtins__": {}}, names)
 
+def render(template: str, chat: List[Tuple[str, str]], names: Dict[str, Any]) -> Optional[str]:
+    """Returns what a template makes of a chat, or None if it is not followed. Blocks of the
+    template become blocks of a Python program, in which its text stands in quotes only."""
+    messages = [Fields(role=role, content=text) for role, text in chat]
+    names = Fields({**FUNCTIONS, **names, "messages": messages, "add_generation_prompt": True,
+                    "true": True, "false": False, "none": None})
+    left, out = 1 << 20, []             # characters to read and make: loops may be endless
+
+    def value(expression: str) -> Any:
+        nonlocal left
+        result = evaluate(expression, names)
+        left -= len(expression) + (len(result) if type(result) is str else 1)
+        if left < 0:
+            raise OverflowError
+        return result
+
+    def each(clause: str) -> Iterator[None]:
+        nonlocal names                  # what a turn of a loop sets ends with it
+        target, items, test = re.fullmatch(r"(\w+)\s+in\s+(.*?)(?:\sif\s(.*))?", clause).groups()
+        outer, items = names, value(items)
+        if test:
+            items = [item for item in items if evaluate(test, Fields(outer, **{target: item}))]
+        for i, item in enumerate(items):
+            names = Fields(outer, loop=Fields(first=i == 0, last=i + 1 == len(items), index0=i,
+                                              index=i + 1), **{target: item})
+            yield
+        names = outer
+
+    def assign(clause: str) -> None:
+        owner, name, source = re.fullmatch(r"(?s)(?:(\w+)\.)?(\w+)\s*=(.*)", clause).groups()
+        (names[owner] if owner else names)[name] = value(source)
+
+    program, blocks = "", []
     try:
-        with warnings.catch_warnings():         # \q in a string is no error
-            warnings.simplefilter("ignore")
-            text = "(" + re.sub("(?s)" + STRING + "|[|~]", decode, text).strip() + ")"
-            return value(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError, TypeError, LookupError, AttributeError,
-            ArithmeticError, RecursionError, MemoryError):
-        return UNKNOWN
-
-def walk(template: str, names: Dict[str, Any]) -> Any:
-    """Returns what a chat template makes of QUESTION, or UNKNOWN. Follows text, values, if and set,
-    and reads the body of a loop once."""
-    for old, new in (                   # white space, as `transformers` sets Jinja
-            (r"\r\n?", "\n"), (r"\n\Z", ""), (r"(?s)\{#([-+]?).*?(-?)#\}", r"{%\1 \2%}"),
-            (r"(?m)^[ \t]+(?=\{%[^+])", ""), (r"%\}\n", "%}"),
-            (r"\s*\{([%{])-", r"{\1"), (r"-([%}])\}\s*", r"\1}")):
-        template = re.sub(old, new, template)
-    if len(template) > MAX_TEMPLATE:
-        return UNKNOWN
-    out, blocks = "", [(True, True)]    # of each block: whether a branch was taken, whether it runs
-    for tag, shown, text in TAG.findall(template):
-        word, _, rest = tag.strip().partition(" ")
-        runs = [block[1] for block in blocks]
-        live = False if False in runs else UNKNOWN if UNKNOWN in runs else True
-        if word == "for":               # its body runs if there is something to loop over
-            target, _, rest = rest.partition(" in ")
-            names.update({f"{target.strip()}.role": "user", f"{target.strip()}.content": QUESTION})
-            word, rest = "if", "({}) and ({})".format(*(rest + " if true").split(" if ")[:2])
-        if word in ("if", "elif", "else"):
-            taken = word != "if" and len(blocks) > 1 and blocks.pop()[0]
-            test = word == "else" or evaluate(rest, names)
-            test = test if test is UNKNOWN else bool(test) and taken is not True
-            test = UNKNOWN if test and taken is UNKNOWN else test
-            blocks.append((taken or test, test))
-        elif word in ("endif", "endfor") and len(blocks) > 1:
-            blocks.pop()
-        elif word == "set" and live:
-            target, _, rest = rest.partition("=")
-            names[target.strip()] = evaluate(rest, names) if live is True else UNKNOWN
-        elif live and word not in ("", "set", "generation", "endgeneration"):
-            return UNKNOWN
-        elif live and (shown or text):
-            part = evaluate(shown, names) if shown else text
-            if type(part) is not str or live is UNKNOWN and part.strip():
-                return UNKNOWN
-            out += part
-        if len(out) + sum(len(text) for text in names.values() if type(text) is str) > MAX_TEMPLATE:
-            return UNKNOWN              # it doubles a text again and again
-    return out
+        for tag, shown, text in TAG.findall(template):
+            word, _, rest = tag.strip().partition(" ")
+            rest = rest.strip()
+            if word in ("elif", "else", "endif", "endfor"):
+                if blocks.pop() + word == "forelse":
+                    return None         # Python has a different one
+            line = {"": f"out.append(value({shown or repr(text)!r}))", "set": f"assign({rest!r})",
+                    "for": f"for _ in each({rest!r}):", "if": f"if value({rest!r}):",
+                    "elif": f"elif value({rest!r}):", "else": "else:", "endif": "", "endfor": "",
+                    "generation": "", "endgeneration": ""}.get(word, "raise ValueError")
+            program += " " * len(blocks) + line + "\n"
+            if line.endswith(":"):
+                blocks.append(word)
+                program += " " * len(blocks) + "pass\n"
+        exec(program, {"value": value, "each": each, "assign": assign, "out": out})
+        return "".join(out)
+    except Exception:                   # whatever is not understood
+        return None
 
 def frame(chat: List[Tuple[str, str]], system: str, opening: int, cuts: bool) -> str:
     """Returns what ./qwen makes of a chat: (role, text) of each message."""
@@ -379,57 +365,43 @@ def frame(chat: List[Tuple[str, str]], system: str, opening: int, cuts: bool) ->
         text.split("</think>")[-1].lstrip("\n") if cuts and role == "assistant" else text)
         + "<|im_end|>\n" for role, text in chat) + OPENINGS[opening]
 
-def differ_by_jinja(template: str, tokens: Dict[str, str], *framing: Any) -> str:
-    """Compares three chats with what Jinja makes of them, where it is installed. Returns in words
-    how they differ, or ""."""
-    try:
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-        jinja = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        for chat in ([("user", QUESTION)], [("system", "S"), ("user", "Q")],
-                     [("user", "Q"), ("assistant", "<think>\nR\n</think>\n\nA"), ("user", "Q")]):
-            messages = [{"role": role, "content": text} for role, text in chat]
-            text = jinja.from_string(template).render(
-                messages=messages, add_generation_prompt=True, **tokens)
-            if text != frame(chat, *framing):
-                return f"makes {text!r} of a chat, ./qwen {frame(chat, *framing)!r}"
-    except Exception:                   # no Jinja, or a template that only `transformers` renders
-        pass
-    return ""
-
 def read_template(directory: str, config: Settings) -> Tuple[Tuple[int, int, int], bytes]:
     """Returns (chatml, opening, cuts_reasoning), the default system message: what the chat template
-    in chat_template.jinja, or else in tokenizer_config.json, makes of a question."""
+    in chat_template.jinja, or else in tokenizer_config.json, makes of CHATS."""
     path = os.path.join(directory, "chat_template.jinja")
-    template = config.values.get("chat_template")
+    tokens = {name: value for name, value in config.values.items() if type(value) is str}
     if os.path.lexists(path):
-        config, template = Settings(path, {}), read_text(path)
-    elif type(template) is list:        # of named ones
-        template = ([t.get("template") for t in template if type(t) is dict
-                     and t.get("name") == "default"] or [template])[0]
+        config = Settings(path, {"chat_template": read_text(path)})
+    template = config.values.get("chat_template")
+    if type(template) is list:          # of named ones
+        template = next((t.get("template") for t in template if type(t) is dict
+                         and t.get("name") == "default"), template)
     if template is None:
         say("note: no chat template, " + PLAIN_CHATS, directory)
         return (1, 1, 0), b""
-    if type(template) is not str:
-        config.refuse("chat_template", "it should be a text, or a list with one named default")
-    source = re.sub(r"(?s)\{#.*?#\}", "", template)
-    if "<|im_start|>" not in source or "<|im_end|>" not in source:
+    if type(template) is not str or len(template) > MAX_TEMPLATE:
+        config.refuse("chat_template", "it should be a text of 65,536 characters at most, or a "
+                      "list with one named default")
+    for old, new in WHITE_SPACE:
+        template = re.sub(old, new, template)
+    if "<|im_start|>" not in template or "<|im_end|>" not in template:
         say("note: the chat template is not ChatML, ./qwen will refuse to chat", config.path)
         return (0, 1, 0), b""
-    tokens = {name: value for name, value in config.values.items() if type(value) is str}
-    text = walk(template, {**FOUND, **tokens})
-    text, known = ("", False) if text is UNKNOWN else (text, True)
-    system = re.match(r"(?s)\s*<\|im_start\|>system\n(.*?)<\|im_end\|>", text)
-    system = system[1] if system else ""
+    texts = [render(template, chat, tokens) for chat in CHATS]
+    text = texts[0] or ""
+    system = re.match(r"(?s)\s*<\|im_start\|>system\n(.*?)<\|im_end\|>|", text)[1] or ""
     after = text.rpartition("<|im_end|>")[2][1:]
-    opening = OPENINGS.index(after) if known and after in OPENINGS else 1
-    cuts = bool(re.search(r"""</think>['"]\s*\)""", source))
-    own = [frame([("user", question)], system, opening, cuts) for question in (QUESTION, "Q")]
-    other = "" if text != own[0] else differ_by_jinja(template, tokens, system, opening, cuts)
-    if text != own[0] or other:
-        say("note: the chat template " + (
-            "is not followed, " + PLAIN_CHATS if not known else
-            "trims messages, ./qwen does not" if text == own[1] else
-            other or f"makes {text!r} of a question, ./qwen {own[0]!r}"), config.path)
+    opening = OPENINGS.index(after) if text and after in OPENINGS else 1
+    cuts = bool(re.search(r"""</think>['"]\s*\)""", template))
+    framed = [frame(chat, system, opening, cuts) for chat in CHATS]
+    for text, own, chat in zip(texts, framed, CHATS):
+        if text != own:
+            say("note: the chat template " + (
+                "is not followed, " + PLAIN_CHATS if texts[0] is None else
+                "trims messages, ./qwen does not" if texts[:2] == framed[1:2] * 2 else
+                f"is not followed for {[role for role, _ in chat]}" if text is None else
+                f"makes {text!r} of a chat, ./qwen {own!r}"), config.path)
+            break
     encoded = system.encode("utf-8", "replace")
     if len(encoded) > 768:
         raise Refusal(f"the default system message has {len(encoded)} bytes", config.path,
@@ -532,86 +504,73 @@ def merge_table(model: Settings) -> bytes:
 # What Unicode 16.0 has beyond 3.2, made by tests/unicode_tables.py; 16.0 is what the split pattern
 # of `tokenizers` 0.23 knows. Python has 3.2 for good, so every Python makes the same tables.
 UNICODE = """
-c-p;KdyE}b8K3Vv-#K&U+?jjtKJLBS?Y`RGZrj~%yW2OQrD7>I8ru+Q1rvgim$gyQq%k3pc8g_M%1W?e3$?AK@sFxaZAhh65e*gs
-2n~@{flBQ&JW>fFDWZ+vnVCCx?(IcFjLbcA=FE9~kKgzE&dl6j2R{Y)J3?dIwdi5Sw857I0iZ2;2`B`>a+vDf32+7UBC34XAWVe`
-Pyz$Mt-LZC>>;347J-+*w;+c(7!d7q7Mn>fOCs*XB7w(~Wa9)u8QB5~P@<qdDYI4?f>p&65GB|1pjAxBe+=?40CspebVCt72Uq|#
-53=0vV*qLqTT<Xtz${=*tpb6tnOkr%Kqt2Y{vq`6d}NItNWt?EeUI<pdUJoI8WeH2%QFLLV(ae)>;!Qiusep~;Qm$;AkY;Q@EtGZ
-ewfa~{jBgBxkO&6T)32fQ(3G1<+xQ4UHKaT)w|@~s+(DX2hDIhPK8EOfScKYZjeh2D<TZd0b@E)W@b>U%1kL)%V-|=T5kZgLXBXQ
-2|!C_<70uMA!5(j4qHGA)4=n6gbsE+oMUEi&A<xudo&9GZG<pAn34S`@;o3pI^dEG2mj<_T)7qzfGN?1k8SLux*Os10Mr|N76?AU
-zOX7Wi1Hr_)@4sIf`YxkUTX<1bQyq>=R)<bYZjar_-_y+pt+o$Z%#i1*BtR?;yrAP!RA>UNCTa?)Zi2kZ^BPnCqNhS+)q#nsiDl=
-?CiV+OEoHCQ8H~(U?~IOw+l-IWZ#iFVibqZNSLnp9z6jXgi$3+GngF)o*BsP7J(UF#QjDg|3bU_A*;S&A>r_w1FK3jw0{X+B5?In
-O1OAL_|VE!K_*Lf@@@Wre^CS83d7JYhH@~m8v@Y)*<L9-u!l6r71+B1jq0Hunx^Oa8HUHA9ACv;|L5oxjc!rU2j1m2yfbXru!OpV
-Zm0GJS(lVWMXgI0vU_=)X;Z}poedPwj$y+qaid*yX=vkHnV)ZpsGFp2EV(O|EtnI`aoGgTBx(~9N-r```&bR;#R3rR26WL<g=k`<
-mD^Wvn@gPJ^RkfXusOit<*cS~Zy=5nPH>G9JrdYnV{=@0bLAln3eSqM{0nypYR)vm1R+8`S)wg+LvwRrTn;%?Uo!GSbCil9E;1ye
-Z%;|CkQozhNlY%Gf{2p=w$I}gwwokt7afCEkhKm%n*Ru939?8+iE#3uog3~i8PnTu=h%c}`<vS)hD(U;A)nlXFvD68H!N=Qt$5AS
-S~BHK@Xb<<QyBxBHNYsFY1R?o7;A<>%nU*ujmw^ZNjalDP9ir<?OZ!kp@`NwTxRRuh`S=TR#{lO6o%w<%>iset2BVg9CqujfvX@_
-=zqYy@oNo_!!yla%<a<+DrX+-luyvXc^y8ZYYqno$?aqsFXz+lC4;U<zF`{*vT2_f5auu}E`9maZ1Exr7F(|}m_0X3k9*V2nae2z
-{~_MI+gVzc^d@mf<5y%LJl9ym=$S6Fk!E7)Jt=N$_M6vCcoN~bz}<)s(*l~UIq8ZLaz}KhQZKNuhR|Ut7fpg&288P(2kJN20Sz<A
-jEgqbZ^n7A;>#)F+Dv0g{0`7_r!TRwG~ZX3*v$XT0OWql!xN+D5_5_oCK1Gso~XZkU>Hv;&`vPWz`MSLhQ}#5Q7}heK(Fgim--9f
-@Idxw7w68>uI{IM<*}|Khs2w3Z=17TJL|Ewobir&XS`R#`Ze!$KI=}Z(|Oc$HfvjdH<GJ)+77)_|4>&nS*g+KK=pcBkI_&f%yy(t
-?l_v(tDW+K_^K<??YT|=KyTNTp7mw3YW%j6b-F*iR?QAOC^5A%c|@n}38(Ni>D8&)mQh`GPpM_8M!hmxWp<^hqmj6`G9Jyb;iy=Q
-AFk95vWY7l4%3A$Rv>#NigV;8roh9fKLzk;0yD?U+DtJP<>*z%Hd;GUS>%{Vbb2@%F$}o{gR176WPGF?HL7uaIMK*W%e;t&PE62>
-F|T`n<m=O6(wySfOJU-~B(H&l+mYNFKoWmrB^MH5RDWQk{t9W4=@L5^rofqUVy&mT0glKss>^hWf<qNEbOdy2HrYCK)<z=XLxQ&{
-XHPj2PMMu?rbV}uLJP}jUA+mUXM}dWA11oi@S6SYeU?#NlE_6=Of$D8a&__k-wIW#RM!PJQ~}ZEM+%-Zo+X)$6(z_g>^kaI%dJ&a
--in=AM|m5d>Mg<QEXT5vnn`xY<ge^(Y-<>fgjf-iVuGbpxtz(dd(}Z4(N+6unD)FnoSCF>nn>D|N3q@(81DhGl6r(1iL<~|a;*-1
-tP>`kH093ZX^_epo$xbxP*9q+Bel<;1S?8qjw#DcFTN16iogq58krn<Sp!>Y!-=qqZHUtfQ<&<iM64&J*1&4`%Nud118X0HHDcB$
-PrLLMZ<(r7>dC2n5~dZ#iBUU$SXUC9YBD0l<)n(`xgS2m^{_5K?se)>N_9NH5VeSaNlCJ@>cLUo<?U_sE|;WcT_#ZczLn+_)idh<
-SN^*q?R*>8O}_3>HwO49kbM)ri?D#LI`8-MM}Xi@2#pQ=q03*PPyp9{FNNRugl*7mU+VeI{^O#BU)^6)IEM%Ks8+bzABWcExDs!Y
-{ctU;^af#?{?$nk3$}Xg8|3a)FJE>RarFUZirxGfOy7g+Zg<~(1>^^PPAp#KmF~F+o&tE3U((GDBA7v*i&^ymO!7Tg3Pr!4q~9Pw
-T*1cu0`Ss+prsL7F@Tj<4K7u{-;shSgRXZ1e1ZpY7Qf;jgj)h(<U%)x8Rgw+j{P2MU-Fx_)A3C7qW>rHAZ%JgeCR9r8<ED}Q}|89
-@PC4j<T%zp|BXKC*ogRu#;;PNx|#5_KsqPzpTYAx%G1^jA&!>qBvg-#i~Xeye}=d2%Kdml_QZ3rJ-Zd2b4T5^WAets<~uL~_raUq
-e%OUw+h~*cLpHk;M_`=ZfV*K6eqlG>0Xx+`STjPuq{FD!9?lQLn0i=s?uBz=r+lmBMB#0C2gc+cT>ZG9ahyE+C(yJ-J>_nvcknT>
-A2-V}@j!40H)rp4N1^L^`uf#t<fJXI3;rdK>9^@wIwUsbpM}#fil1t^Zf|CD<IB7J%&wV#JC=K=;j*1i=EwRrj=+xd+52H+tH_`4
-qvkD$d$hBbvgUfnIV&9Jyufo72FEED_!EB9kn6v;#z~G>Q|*u981tRe2ejk72+m$T`y@=vW`m~5$3;`?N#P7<U*3VmCI`X6u_4F#
-4`%&=r~
+c-p;Ke~c8>9pCTweczjzw==tQd$+r@%l(2o4!GmE<CplOMQRmG+7#1Nh&C}a1+|p4woOPAlM1KR^TexBYEdjuH2s4%gc?JIw#GIT
+janq8UR#Aq1tI<jHO3OGE$R2o%+Ag(M@`ez*_k(Q-uu4q&(HTe^Y)PE$O5c}Dr^u?Xukm+%<6XdiXZ?qr!N7809Xz)oVx(7hCW2)
+cMro1s6ZJs0QY>QZ7_#`sw@F7f$u^d^Drnn<}cAxE#^c#h$RAtiDaQ7C@TX{fD#4uOPMpm5R51$K$P4rgsQ0cp8y{Q!AviQ9w@;V
+0gIp(LXO8>^gu0UO^SR87y_156$pfF+=EL2y14K0522UoktI4H1=AtA4nM(a{a_>-6!EadlpeIQ_V)mGfw&*o9L?_F@hS-rXbJN8
+iI?&?%;M<*7I?jc9lZQ<{>@;a=9lMQQFQxj0M!TNz%6zgQ#jBDx8V#Z=px+A2K0bjs#y?Ws19h|i84Ezswz9ZY&4^VJZh`~v=!P2
+T4@h#sZ4x~qi8O%<*bJ}!4|rO>0N|QHa(=#v$<u*3UqsIW&pMpLib`;4xsRPLUMG#A`=e&$)~xoj7I>bM>jqmVH?#3%tAYh90FcI
+ectE!{wX$zC5mB`e^;;}_Xaysurb(Y6vB%wc0}2+pz+r|1cwC-;=e$Qg3ag2i}cAy;rheQ9K4sc(%3e{5!KLzOEpe+@Fx7Uu?Fm-
+&*KE;5F<)2$j$SO*Hl3X<1XDU1(ve_Zig_4Kz0H$ShV6eY6-IxKcgeS2BB5i;0@-52w*63KM-sqa-?|$@-NhU0CMWv#y5-uy?14q
+UB3HDyiDNQ=ajJUuy8qpT6sQ?xoNk$gYG3Q_)Qpr4ly?mQ+mJ?Es*PzvJ-pB26+wkU4vTnQZLQ47r0sWknwkX7Yp29pi|Ozpr9X|
+t4yG0n*d@N?J`<jwlmDKq%0|_F1?uT^Kp(z8WVojP(TNU9jDBl4$*BxJ3mVQB3(keRoaEJb<MIx^S${Nt6(#n+J%JjD-79w7K6T6
+1foNOT{55{no=-)`-@gvnbUn?4zisl8#uz8-xO8};y_`=(n|D7V12d8cDsig2Vqz^hK)gDSTCq8TY!oXA+ikQ7F(gZdC(TeoRdJZ
+>xIo>DusTLAuL^UNwS2@>aaL5zJ&53bb8pakXM*tk}O?x4jV>BI|u>)6BrU?JPBpOX~Tv#tTb8OH(+Q?>aqT9?Nh=f#QKm+);^eR
+w1+iIT3y55W^O^YmJ_aCYU2#{fyp0WFYB2QW`@n^ViV?gp^U<^XJBexD~Hp`3X?qF!B8lnF%FlRwl4y&h_zM5E!_%3bXs~ZwxSX0
+!88uLF;~O2kS`8AY~A>cmILrY+n4iu>=u>RTf5{lv~OXj%ih%oy?tbLF^-q>Wva@s<&djchoWrVBL;;&2usRe{VZ#|n7k#%sx0Qt
+4%rjVEPd)K3Z4Hbm+=nfmLq$UxTEkj=?TZuMlpJ!Ti;1@u>7GEx3;-$>nhJ8ye{xD#3yJG&9gb{N)qyi?JlKWW@as+!BQ@s3bzaj
+%R&y+Z?F?uW|N)}?JQqUaMj}58^SWF#*p|OpkvLt(!^5#P+ewH|8s+o|1D2XiQZ6*DT<Ip5Wj??@!El5JPkubprM89zl4?p<Q*^S
+qc5Y=y}w)i1#o0A_w!5hr)g);^L_GI_u>8GUAV9PkeAu0QYSW_rz%G)rz&rT?OT<%`I?kylEI^u%;vzf4+P<e&t%(!9l?(S)34D)
+{Fw?G*V9IfrV?gmAbs(`(X?DYQ(F+<{W^DZJrevV*cQ}BVkP{#Hg#kC^mur0pbiHpQMFDy8l?3JN%)?O`l;5OV?o0+rIw{SlbvHh
+noqs!M>FwgeLkY`*^hONo0wKFDD1olCrBByYpoxW(D^pjefC-u=*Ub=c@LxUl!s&U%*kw7X^Ndu3twY!qqU>;MXXZ9J3SvwjoIvV
+;}2?B5m^#;&1e`oYVyEHkO&+J4EiD{W@3=m^?AGUN4`HFCe9n&do@g+80axaWn?9JR|8NaqRBmp^|8G3aWNKrbnH~-uTGk4LqMs<
+J&I!}XCqCT*AbkI#0X$fw5YC$A2~inO{NV^4?~k6B=LVZ7N<+1O*+|P08<K6SWETB!jPs2HM@{w{FLg|je)tE%iaZ6QhX-Ci~yR(
+b5jH-b^8ByQoTtHo%cX>KbovbdFWKdfXxJq66Yr<J6dVv+bpV9p);|J8px=zSQweLaMlwx$@w@R>IIK=4I`4ED}qyuvUGyi(mOUU
+4Z#Rksd5_?1J3J^G)e0;m^lAy(>O_O#JDiTVkRMoi+lp_&<m3w$k-8<pd@>0qsfaRl{`r~3zByTrNJ8-+E_Rf-_!#i+Lqup{T6HV
+Tb<+iP>t$lY-yA4QspP|U#vx(UzqZ%-;j}$acS1DF$A>=9m>GwcVrWrSZ-sOLyJ>RN^@w6eynhF22)h1>v>L1iIIYI(!~7kvj6)`
+_eX--*MOgT(b6QgpYOK_g~^#@XTyu6R`Shb^r@Gm=%iqv_;V}`E1FEH|KIta1^Jop;f86e_V=KNPXU>4=DP`tShan3fVT^RHybv#
+@Sd3Wt55{X?5x871qj=r$9(?t9^jKA;E()Q70&0$U8)M#xf4)bjw|pcIRH1n3TGH*+P^*lV$nlR$L;d5l}D~PjktEN(xo2WFw+lU
+)os=XuYvrijmMIePWj$T;5mS&_;X&b5#DTaEX=8gVXEuEQYg6tB;6JP;%Zjzmw=ah1VI6+=)sC>hnFhg9j745qU9V1mtZRn@n&Ej
++~Nr>FShcSRnA@d*zd7<JJ7m~Ue88bf<K9^uxTCfVSj;llQi+6!tWr4e<^${$FYHn-sz{#I}x9>@#|DjHxr%|NM{B9!+U9ajcmhQ
+#H}z^)09v>IUyb|-~MNK@9z9hZ_gcn5w_(Xf)}kZYyG&q@u2=bjKcl!uJbtT#O_CEllVg}w*yCEg5H69U=x1nF}wqIs6DW5lzv4A
+(O!ShAAxc8gzDN2XT=WrUU0nlKAeGZxeM1G5Hx|)=KTy>x2Wf=ZFB~o7LVg*IW8Xd_T%Q<ebyLszeL}<Zk?RE1$M$e<uUtxIz;=$
+CjStegfaX~uxfX9bK%HNH@kDr-;U+av|O>{S%19$&QaKYF83geJ|z5e{nWMvahIK0PdU9hlQ}IinR5cq8b@R@r6O<lH_f%&t?<^m
+Ome)L>VF)^xSKh-*Un^Kfy{1u-U*nJ%XzKSUKg#^6CyK`JF*>1tr>(2j?c|x{taMur2h
 """
+POINTS = [*range(0x40000), *range(0xE0000, 0xE1000)]    # the others are empty or private
+
+def kind(database: Any, c: int) -> int:
+    """Returns combining class | letter 1, number 2, white space 3 << 8 | NFC may change it << 10 |
+    no column of its own << 11."""
+    combining, category = database.combining(chr(c)), database.category(chr(c))
+    return (combining | {"L": 1, "N": 2}.get(category[0], 0) << 8 | (combining > 0) << 10
+            | (category in ("Mn", "Me", "Cf")) << 11)
 
 def unicode_tables() -> Tuple[List[int], List[int], List[int], List[int]]:
-    """Returns block, chars, decompositions, compositions: see Tokenizer in tokenizer.c. UNICODE is
-    LEB128 numbers: runs of kinds, runs of one and two columns, decompositions as differences."""
+    """Returns block, chars, decompositions, compositions: see Tokenizer in tokenizer.c. UNICODE has
+    arrays of LEB128 numbers: lengths of runs, their kinds (0: that of 3.2, or 1 + kind), lengths of
+    runs of one column and two by turns, the columns of decompositions as differences."""
     old, flat = unicodedata.ucd_3_2_0, itertools.chain.from_iterable
     packed = zlib.decompress(base64.b85decode("".join(UNICODE.split())))
     numbers = iter([sum((byte & 127) << 7 * i for i, byte in enumerate(leb))
                     for leb in re.findall(rb"(?s)[\x80-\xff]*[\0-\x7f]", packed)])
+    lengths, kinds, widths, *columns = [[*itertools.islice(numbers, n)] for n in numbers]
+    table = [1 << 11] * 0x110000
+    for c, new, double in zip(POINTS, flat(map(itertools.repeat, kinds, lengths)),
+                              flat(map(itertools.repeat, itertools.cycle((0, 1)), widths))):
+        new = new - 1 if new else kind(old, c)
+        table[c] = new & 0x7FF | (0 if new >> 11 else 1 + double) << 11
 
-    def take(n: int) -> List[int]:
-        return list(itertools.islice(numbers, n))
-
-    def add_up(changes: List[int]) -> Iterator[int]:
-        return itertools.accumulate(-(d + 1 >> 1) if d % 2 else d >> 1 for d in changes)
-
-    def spread(lengths: List[int], values: Any) -> Iterator[int]:
-        return flat(map(itertools.repeat, values, lengths))
-
-    # A kind is combining class | letter, number 1, 2 << 8 | no column of its own << 10.
-    kind_of = {**{"L" + c: 1 << 8 for c in "ulmot"}, **{"N" + c: 2 << 8 for c in "dlo"},
-               "Mn": 1 << 10, "Me": 1 << 10, "Cf": 1 << 10}
-    used = [chr(c) for c in (*range(0x40000), *range(0xE0000, 0xE1000))]
-    n = next(numbers)
-    kinds = [new - 1 if new else combining | kind_of.get(category, 0)   # 0: as in 3.2
-             for new, combining, category in zip(
-                 spread(take(n), take(n)), map(old.combining, used), map(old.category, used))]
-    wide = spread(take(next(numbers)), itertools.cycle((0, 1)))
-    properties = [kind & 0x3FF | (kind & 255 > 0) << 10 | (0 if kind >> 10 else 1 + double) << 11
-                  for kind, double in zip(kinds, wide)]
-    table = [1 << 11] * 0x110000        # most of the other planes is empty, the rest private
-    table[:0x40000], table[0xE0000:0xE1000] = properties[:0x40000], properties[0x40000:]
-    table[0xAD] = 1 << 11               # a soft hyphen is shown
-    for c in (*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029,
-              0x202F, 0x205F, 0x3000):  # White_Space
-        table[c] |= 3 << 8
-    for c in (*range(0x1160, 0x1200), *range(0xD7B0, 0xD800)):      # vowels and finals of Hangul
-        table[c] = table[c] & 0x3FF | 1 << 10
-
-    n = next(numbers)
-    pairs = {c: (first, second) for c, first, second in zip(*(add_up(take(n)) for _ in range(3)))}
-    for c, parts in zip(used, map(old.decomposition, used)):
+    pairs = dict((c, parts) for c, *parts in zip(*(
+        itertools.accumulate(-(d + 1 >> 1) if d % 2 else d >> 1 for d in column)
+        for column in columns)))
+    for c, parts in zip(POINTS, map(old.decomposition, map(chr, POINTS))):
         if parts and parts[0] != "<":   # <...> is a compatibility decomposition, none of NFC's
-            pairs[ord(c)] = (*(int(part, 16) for part in parts.split()), 0)[:2]
+            pairs[c] = [*(int(part, 16) for part in parts.split()), 0][:2]
     for i in range(11172):              # Hangul syllables: two or three jamo
         lead, final = i // 28, i % 28
-        pairs[0xAC00 + i] = ((0xAC00 + i - final, 0x11A7 + final) if final else
-                             (0x1100 + lead // 21, 0x1161 + lead % 21))
+        pairs[0xAC00 + i] = [0xAC00 + i - final, 0x11A7 + final] if final else [
+            0x1100 + lead // 21, 0x1161 + lead % 21]
     # NFC composes what 3.2 did, and of the newer pairs those without a mark as first or composed.
     composed = sorted((first, second, c) for c, (first, second) in pairs.items() if second and (
         old.normalize("NFC", chr(c)) == chr(c) and not (table[first] | table[c]) & 255))
@@ -919,6 +878,7 @@ def main() -> int:
     parser.add_argument("--kind", choices=("base", "chat"),
                         help="how ./qwen runs it by default, if not as the checkpoint says")
     args = parser.parse_args()
+    warnings.simplefilter("ignore")     # \q in a string of a template is no error
     try:
         export(args.directory, args.out, args.kind)
         return 0

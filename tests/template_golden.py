@@ -2,15 +2,15 @@
 
     python3 tests/template_golden.py
 
-Needs `transformers` and `jinja2`. Each template is rendered for one question, with a generation
-prompt. An error of the template is recorded as null.
+Needs `transformers` and `jinja2`. Each template is rendered for each of export.py's CHATS, with a
+generation prompt. An error of the template is recorded as null.
 """
 from __future__ import annotations
 
 import json
 import os
 import sys
-from typing import Any, Dict
+from typing import Any, Dict, List, Tuple
 
 import jinja2
 import transformers
@@ -19,7 +19,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.dont_write_bytecode = True
 sys.path[:0] = [HERE, os.path.dirname(HERE)]
-from export import QUESTION                                             # noqa: E402
+from export import CHATS                                                # noqa: E402
 from make_checkpoint import SYSTEM_IF_GIVEN, TEMPLATES                  # noqa: E402
 
 TURN = "'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'"
@@ -180,14 +180,20 @@ CASES: Dict[str, str] = {
     "date": "{{ '<|im_start|>system\\nToday ' + strftime_now('%Y') + '<|im_end|>\\n' }}" + BODY,
     "broken": "{% if %}<|im_start|><|im_end|>",
     "unfinished": "<|im_start|><|im_end|>{{ 'a",
+    "filters in a row": BODY.replace("message['content']", "message['content'] | trim | trim"),
+    "loop in a loop": "{% set x = 'You are ' %}{% for m in messages %}{% if loop.first %}"
+                      "{% for n in messages %}{% set x = x + 'twice ' %}{% endfor %}"
+                      "{{ '<|im_start|>system\\n' + x + 'I.<|im_end|>\\n' }}{% endif %}{{ "
+                      + TURN.replace("message", "m") + " }}{% endfor %}" + OPEN,
+    "for with else": LOOP[:-12] + "{% else %}{{ 'nothing' }}{% endfor %}" + OPEN,
     "not ChatML": "{{ '[INST] ' + messages[0]['content'] + ' [/INST]' }}",
 }
 
 
-def render(template: str) -> Any:
+def render(template: str, chat: List[Tuple[str, str]]) -> Any:
     try:
         return render_jinja_template(
-            [[{"role": "user", "content": QUESTION}]], chat_template=template,
+            [[{"role": role, "content": text} for role, text in chat]], chat_template=template,
             add_generation_prompt=True)[0][0]
     except jinja2.TemplateError:
         return None
@@ -195,7 +201,7 @@ def render(template: str) -> Any:
 
 def main() -> None:
     cases = [{"name": name, "template": template,
-              "rendered": None if name == "date" else render(template)}
+              "rendered": [None if name == "date" else render(template, chat) for chat in CHATS]}
              for name, template in CASES.items()]
     made_with = {"transformers": transformers.__version__, "jinja2": jinja2.__version__}
     with open(os.path.join(HERE, "template_golden.json"), "w", encoding="utf-8") as file:

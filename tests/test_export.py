@@ -17,6 +17,7 @@ import json
 import os
 import pty
 import random
+import re
 import resource
 import shutil
 import signal
@@ -27,6 +28,7 @@ import tempfile
 import time
 import traceback
 import unicodedata
+import warnings
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 sys.dont_write_bytecode = True
@@ -879,6 +881,9 @@ def test_nfc_from_tables() -> None:
 
 # -- The chat template ---------------------------------------------------
 
+NOT_FOLLOWED = "macro", "unknown and", "for with else"      # though the framing is right
+
+
 
 def golden_templates() -> List[Dict[str, Any]]:
     with open(os.path.join(HERE, "template_golden.json"), encoding="utf-8") as file:
@@ -889,40 +894,38 @@ QWEN25_TEMPLATE = next(c["template"] for c in golden_templates() if c["name"] ==
 
 
 def test_golden_templates() -> None:
-    """The header says what transformers makes of a question, or a note says that it does not."""
-    directory, followed = fresh(), 0
-    openings = "", "<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n"
+    """The header says what transformers makes of chats, or a note says that it does not."""
+    directory, framed_right = fresh(), 0
+    cuts = {"qwen1.5": 0, "qwen2.5": 0, "qwen3": 1, "qwq": 1, "none": 0}
+    words = {"trim": "trims", "strip": "trims", "not ChatML": "not ChatML", "macro": "not followed",
+             "another generation prompt": "Sure!", "roles one by one": "of a chat"}
     for case in golden_templates():
+        name, rendered = case["name"], case["rendered"]
         change(directory, "tokenizer_config.json", chat_template=case["template"])
         h: Any = exported(directory)
-        turns = f"<|im_start|>system\n{h.system}<|im_end|>\n" if h.system else ""
-        framed = turns + f"<|im_start|>user\n Q\n<|im_end|>\n{openings[h.opening]}"
+        framed = [export.frame(chat, h.system, h.opening, h.cuts_reasoning)
+                  for chat in export.CHATS]
         notes = [line for line in SAID if "note: the chat template" in line]
-        check(not case["name"].startswith("qw") or not notes, str(notes))
-        notes = [line for line in notes if "of a chat" not in line]     # Jinja may be here or not
-        check(len(notes) == 1 or notes == [] and framed == case["rendered"], f"{case} {h.system}")
-        check(
-            not notes or framed != case["rendered"] or case["name"] in ("macro", "unknown and"),
-            f"{case} {notes}",
-        )
-        for name, words in (
-            ("trim", "trims"),
-            ("strip", "trims"),
-            ("not ChatML", "not ChatML"),
-            ("macro", "not followed"),
-            ("another generation prompt", "Sure!"),
-        ):
-            check(case["name"] != name or words in notes[0], str(notes))
-        followed += not notes
-    equal(followed, 34)
-    cuts = {"qwen1.5": 0, "qwen2.5": 0, "qwen3": 1, "qwq": 1, "none": 0}
+        check(not name.startswith("qw") or not notes, str(notes))
+        equal((name, len(notes)), (name, int(framed != rendered or name in NOT_FOLLOWED)))
+        check(words.get(name, "") in "".join(notes), str(notes))
+        equal(h.cuts_reasoning, cuts.get(name, h.cuts_reasoning))
+        framed_right += not notes
+    equal(framed_right, 27)
+
+
+def test_renderings() -> None:
+    """What a template is said to make of a chat is what transformers makes of it."""
+    followed = 0
     for case in golden_templates():
-        if case["name"] in cuts:
-            change(directory, "tokenizer_config.json", chat_template=case["template"])
-            equal(
-                (case["name"], exported(directory).cuts_reasoning),
-                (case["name"], cuts[case["name"]]),
-            )
+        template = case["template"]
+        for old, new in export.WHITE_SPACE:
+            template = re.sub(old, new, template)
+        for chat, rendered in zip(export.CHATS, case["rendered"]):
+            text = export.render(template, chat, {})
+            check(None in (text, rendered) or text == rendered, f"{case['name']}: {text!r}")
+            followed += text is not None
+    equal(followed, 179)
 
 
 def system_of(template: Any, jinja: Any = None) -> Tuple[int, str]:
@@ -978,33 +981,28 @@ def test_chat_templates() -> None:
     )
 
 
-def test_framing_against_jinja() -> None:
-    """Where Jinja is installed chats of several turns are compared, too; the .bin is the same."""
+def test_framing_of_chats() -> None:
+    """Chats of several turns and roles are compared, too."""
     loop = (
         "{% for m in messages %}{% if m.role != 'system' %}{{ '<|im_start|>' + m.role + '\n' + "
         "m.content + '<|im_end|>\n' }}{% endif %}{% endfor %}{{ '<|im_start|>assistant\n' }}"
     )
-    answers = loop.replace("m.role != 'system'", "true").replace(
-        "m.content", "(m.content if m.role != 'assistant' else m.content | upper)"
-    )
-    for template, words in ((loop, "of a chat"), (answers, "of a chat"), (QWEN15_TEMPLATE, "")):
-        directory = fresh("same")
+    answer = "(m.content.{} if m.role == 'assistant' else m.content)"
+    every = loop.replace("m.role != 'system'", "true")
+    for template, words in (
+        (loop, "of a chat"),
+        (every.replace("m.content", answer.format("strip('A')")), "of a chat"),
+        (every.replace("m.content", answer.format("upper()")), "['user', 'assistant', 'user']"),
+        (loop.replace("m.role != 'system'", "m.role != 'system' or raise_exception('no')"),
+         "['system', 'user']"),
+        (every, ""),
+        (QWEN15_TEMPLATE, ""),
+    ):
+        directory = fresh()
         change(directory, "tokenizer_config.json", chat_template=template)
-        with_jinja = exported(directory).data
+        exported(directory)
         notes = [line for line in SAID if "note: the chat template" in line]
-        try:
-            import jinja2.sandbox  # noqa: F401
-
-            equal([words for note in notes if words in note], [words] * (words != ""))
-        except ImportError:
-            equal(notes, [])
-        jinja, sys.modules["jinja2.sandbox"] = sys.modules.get("jinja2.sandbox"), None
-        check(exported(directory).data == with_jinja, "another file")
-        equal([line for line in SAID if "note: the chat template" in line], [])
-        if jinja:
-            sys.modules["jinja2.sandbox"] = jinja
-        else:
-            del sys.modules["jinja2.sandbox"]
+        equal([words for note in notes if words in note], [words] * (words != ""))
 
 
 def test_hostile_templates() -> None:
@@ -1016,7 +1014,13 @@ def test_hostile_templates() -> None:
                  "{{ 'a'.__class__.__mro__ }}", "{% for %}{% set %}{% if %}", "{{ '\\x' }}",
                  "{% for x in 7 %}{% endfor %}", "{{ 'a' * 9 ** 9 ** 9 }}", "{{ 9 | default }}",
                  "{% set messages = 1 %}{{ messages[0].role }}", "\ud800", "{%" * 3000,
-                 "{{'" * 3000, "{{ }}"):
+                 "{{'" * 3000, "{{ }}", "{% for a in messages %}" * 25,
+                 "{% if a %}{% elif a %}" * 999,
+                 "{% if a %}" + "{% elif a %}" * 4000 + "{% endif %}", "{% if a %}" * 200,
+                 "{% set f = {} %}", "{{ [].append }}", "{{ (lambda: 1)() }}",
+                 "{% set __x__ = 1 %}",
+                 "{% for a in messages %}{% for b in a.content %}" * 4 + "{{ 'aaaaaaaa' }}",
+                 "{{ messages.__class__ }}", "{{ namespace.__globals__ }}", "{{ ''.format(1) }}"):
         change(directory, "tokenizer_config.json", chat_template=chatml + text)
         equal(exported(directory).chatml, 1)
         equal([text[:40] for line in SAID if "note: the chat template" in line], [text[:40]])
@@ -2027,6 +2031,7 @@ def main() -> int:
     failed = False
     for name in names:
         SCRATCH = tempfile.mkdtemp(prefix="test_export.")
+        warnings.simplefilter("ignore")     # as main() of export.py does
         # export() blocks signals once its file is whole; the programs that a
         # later test starts would inherit that.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})

@@ -10,21 +10,32 @@ from __future__ import annotations
 
 import base64
 import itertools
+import os
+import sys
 import unicodedata
 import zlib
 from typing import Callable, List
 
 import unicodedata2
 
-POINTS = [*range(0x40000), *range(0xE0000, 0xE1000)]    # all others are alike
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from export import POINTS, kind                                          # noqa: E402
+
 old, new = unicodedata.ucd_3_2_0, unicodedata2
+WHITE_SPACE = {*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029,
+               0x202F, 0x205F, 0x3000}
 
 
-def kind(database: object, c: int) -> int:
-    """combining class | 1 letter, 2 number << 8 | no column of its own << 10"""
-    category = database.category(chr(c))
-    return (database.combining(chr(c)) | {"L": 1, "N": 2}.get(category[0], 0) << 8
-            | (category in ("Mn", "Me", "Cf")) << 10)
+def new_kind(c: int) -> int:
+    """The kind in Unicode 16.0, and 0 if that is what kind() makes of 3.2."""
+    if 0x1160 <= c < 0x1200 or 0xD7B0 <= c < 0xD800:        # vowels and finals of Hangul
+        made = kind(new, c) & 0x3FF | 3 << 10
+    elif c == 0xAD:                                         # a soft hyphen is shown
+        made = 0
+    else:
+        made = kind(new, c) | (c in WHITE_SPACE) * (3 << 8)
+    return 0 if made == kind(old, c) else 1 + made
 
 
 def is_wide(c: int) -> int:
@@ -45,7 +56,7 @@ def changes(values: List[int]) -> List[int]:
 
 def main() -> None:
     assert new.unidata_version == "16.0.0"
-    kinds = runs(lambda c: 0 if kind(new, c) == kind(old, c) else 1 + kind(new, c))
+    kinds = runs(new_kind)
     widths = runs(is_wide)[0]
     pairs = []
     for c in POINTS:
@@ -54,11 +65,9 @@ def main() -> None:
             assert old.decomposition(chr(c)) in ("", parts)
             if not old.decomposition(chr(c)):
                 pairs.append([c] + [int(part, 16) for part in (parts + " 0").split()[:2]])
-    columns = [changes(list(column)) for column in zip(*pairs)]
-    numbers = [len(kinds[0]), *kinds[0], *kinds[1], len(widths), *widths, len(pairs), *columns[0],
-               *columns[1], *columns[2]]
+    arrays = [*kinds, widths, *(changes(list(column)) for column in zip(*pairs))]
     data = bytearray()
-    for n in numbers:
+    for n in itertools.chain.from_iterable((len(array), *array) for array in arrays):
         while n > 127:
             data.append(n & 127 | 128)
             n >>= 7
