@@ -116,15 +116,19 @@ def test_bad_files() -> None:
 
 
 def test_full_disk() -> None:
-    def prepare() -> None:
+    def prepare(size: int) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        limit(resource.RLIMIT_FSIZE, 3000)()
+        limit(resource.RLIMIT_FSIZE, size)()
 
     folder = scratch("full")
     os.mkdir(folder)
     out = os.path.join(folder, "out")
-    for args in ([*TURN, "--ignore-stop", "--logits", out], ["--quantize", out]):
-        check_error(1, run(small(), *args, prepare=prepare), out, out=None)
+    logits = [*TURN, "--ignore-stop", "--logits", out]
+    for size, args in ((3000, logits), (3000, ["--quantize", out]),
+                       (100, [*logits, "-n", "1"])):            # which fails at its end
+        status, _, err = run(small(), *args, prepare=lambda: prepare(size))
+        lines = [line for line in err.splitlines(True) if line.startswith("qwen: ")]
+        check_error(1, (status, b"", "".join(lines)), out)
         equal(os.listdir(folder), [], f"{args}: a partial file")
 
 

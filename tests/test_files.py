@@ -183,6 +183,16 @@ def test_signals_while_logits_are_written() -> None:
         equal(read(out), b"old", f"{number!r}")
 
 
+def being_written(directory: str) -> bool:
+    """Whether a temporary file holds something already."""
+    for name in set(os.listdir(directory)) - {"m.bin", "out"}:
+        try:
+            return os.path.getsize(os.path.join(directory, name)) > 0
+        except FileNotFoundError:                       # it is out by now
+            pass
+    return False
+
+
 def test_signals_while_a_model_is_quantised() -> None:
     path = scratch("quantising")
     os.mkdir(path)
@@ -196,9 +206,7 @@ def test_signals_while_a_model_is_quantised() -> None:
         scratch(out, b"old")
         for _ in range(50):                             # until it is caught in the middle
             program = Started(os.path.join(path, "m.bin"), "--quantize", out)
-            while program.process.poll() is None and not any(
-                    entry.name not in ("m.bin", "out") and entry.stat().st_size > 0
-                    for entry in os.scandir(path)):
+            while program.process.poll() is None and not being_written(path):
                 pass
             program.signal(number)
             status, _, err = program.end()

@@ -359,6 +359,14 @@ def test_watch() -> None:
     equal((turn.reason, turn.n), ("<|im_end|>", 15))
 
 
+def test_pieces_of_several_bytes() -> None:
+    """Some tokens are a part of a character, each byte of which is shown."""
+    pieces = {"\\xe8\\x8b": "èĭ", "\\xed\\x95": "íķ", "\\n\\n": "ĊĊ"}
+    for shown, token in pieces.items():
+        row, = score("script base", "--ids", str(models.VOCABULARY[token]))[0]
+        equal(row.piece, shown)
+
+
 def test_watch_shows_raw_probabilities() -> None:
     flags = ["-p", "H", "-m", "base", "-n", "100", "--seed", "3", "--ignore-stop"]
     for sampling in ([], ["--temp", "0.5", "--top-k", "2", "--repeat-penalty", "1.9"],
