@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import struct
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from typing import List, Optional, Sequence, Tuple
 sys.dont_write_bytecode = True
 import harness                                                          # noqa: E402
 import models                                                           # noqa: E402
+from binfile import HEADER_SIZE, get, tensors                          # noqa: E402
 from harness import PATIENCE, check_error, equal, main, read, run, scratch      # noqa: E402
 from make_checkpoint import make_checkpoint                             # noqa: E402
 from models import (CASES, CHATS, COUNT, ENDOFTEXT, GREEDY, IM_END, IM_START,       # noqa: E402
@@ -743,6 +745,30 @@ def test_info() -> None:
         found = re.search(r"(^|[\s,(])" + re.escape(word) + r"($|[\s,)])", text, re.M)
         assert found, f"no {word!r} in {text!r}"
     assert re.search(r"^kind\s+base", output("gqa tied", "--info"), re.M)
+
+
+def test_info_on_the_rows_of_the_ends() -> None:
+    """Distances to the mean of the rows that no token has, in units of those rows' own."""
+    for name in ("gqa untied", "tiny chat"):
+        data = read(model(name))
+        output = [tensor for tensor in tensors(data) if tensor.name in ("embedding", "output")][-1]
+        n_vocab, = struct.unpack_from("<I", data, HEADER_SIZE)
+
+        def row(token: int) -> List[float]:
+            at = output.offset + token * output.row_size
+            halves = struct.unpack_from(f"<{output.cols}H", data, at)
+            return [struct.unpack("<f", struct.pack("<I", half << 16))[0] for half in halves]
+
+        unused = [row(token) for token in range(n_vocab, output.rows)]
+        mean = [math.fsum(column) / len(unused) for column in zip(*unused)]
+        usual = math.fsum(math.dist(row, mean) for row in unused) / len(unused)
+        ends = [get(data, field) for field in ("im_end", "im_start")]
+        expected = [math.dist(row(token), mean) / usual for token in ends]
+        shown = re.search(r"<\|im_end\|> (\d+\.\d), <\|im_start\|> (\d+\.\d)",
+                          run(model(name), "--info")[1].decode())
+        assert shown, "no such line"
+        for figure, p in zip(shown.groups(), expected):
+            assert abs(float(figure) - p) < 0.051, f"{name}: {shown[0]} instead of {expected}"
 
 
 def test_logits_file() -> None:
