@@ -75,10 +75,8 @@ struct Run {                                // one model at work: its KV cache a
     float *cosine, *sine;                   // [BATCH][head_dim / 2]  of the angles of RoPE
     float *logits;                          // [SCORED][vocab_size]
     float *row, *scores;                    // [most columns], [context]: scratch of plain loops
-    // The two slow steps: matmul and attend of this part, or Part II's fast ones. new_run chooses.
-    void (*matmul)(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias);
-    void (*attend)(Run *r, int layer, int n);
-    struct Fast *fast;                      // threads and scratch memory of the fast ones
+    bool plain;                             // calculate with the plain loops of this part alone
+    struct Fast *fast;                      // threads and scratch memory of Part II's fast steps
 };
 
 /* ---- Maths --------------------------------------------------------------------------------- */
@@ -103,7 +101,8 @@ static float dot(const float *a, const float *b, int n) {
 }
 
 /* out[n][rows] = x[n][cols] · w[rows][cols]^T + bias[rows], for n tokens. bias may be NULL. */
-static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias) {
+static void plain_matmul(Run *r, float *out, const float *x, int n, const Matrix *w,
+                         const float *bias) {
     for (int row = 0; row < w->rows; row++) {
         load_row(r->row, w, row);
         for (int t = 0; t < n; t++)
@@ -196,7 +195,7 @@ static void attend_head(Run *r, int layer, int n, int head, float *scores,
     }
 }
 
-static void attend(Run *r, int layer, int n) {
+static void plain_attend(Run *r, int layer, int n) {
     for (int head = 0; head < r->model->header.n_heads; head++)
         attend_head(r, layer, n, head, r->scores, dot);
 }
@@ -211,8 +210,13 @@ static void add(float *x, const float *delta, int n) {
 }
 
 /* ---- Forward ------------------------------------------------------------------------------- */
-/* Reads ids[n], n <= BATCH, at the next n positions of the cache. Returns
- * logits[n_logits][vocab_size] for the last n_logits <= SCORED of them: what may follow each. */
+// The two slow steps: as plain_matmul and plain_attend, but fast (Part II).
+static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias);
+static void attend(Run *r, int layer, int n);
+
+/* Reads ids[n], n <= BATCH, at the next n positions of the cache: one new token, or tokens of a
+ * prompt together, token t in row t of each buffer. Returns logits[n_logits][vocab_size] for the
+ * last n_logits <= SCORED of them: what may follow each. */
 static const float *forward(Run *r, const int *ids, int n, int n_logits) {
     const Model *m = r->model;
     const Header *h = &m->header;
@@ -225,31 +229,31 @@ static const float *forward(Run *r, const int *ids, int n, int n_logits) {
 
         // x += attention(norm(x))
         rmsnorm(r->normed, r->x, l->attention_norm, n, dim, h->rms_eps);
-        r->matmul(r, r->q, r->normed, n, &l->wq, l->bq);
-        r->matmul(r, r->k, r->normed, n, &l->wk, l->bk);
-        r->matmul(r, r->v, r->normed, n, &l->wv, l->bv);
+        matmul(r, r->q, r->normed, n, &l->wq, l->bq);
+        matmul(r, r->k, r->normed, n, &l->wk, l->bk);
+        matmul(r, r->v, r->normed, n, &l->wv, l->bv);
         if (l->q_norm) rmsnorm(r->q, r->q, l->q_norm, n * h->n_heads, head_dim, h->rms_eps);
         if (l->k_norm) rmsnorm(r->k, r->k, l->k_norm, n * h->n_kv_heads, head_dim, h->rms_eps);
         rope(r->q, r->cosine, r->sine, n, h->n_heads, head_dim / 2);
         rope(r->k, r->cosine, r->sine, n, h->n_kv_heads, head_dim / 2);
         store(r, i, n);                     // here the KV cache is written
-        r->attend(r, i, n);
-        r->matmul(r, r->delta, r->attended, n, &l->wo, NULL);
+        attend(r, i, n);
+        matmul(r, r->delta, r->attended, n, &l->wo, NULL);
         add(r->x, r->delta, n * dim);
 
         // x += mlp(norm(x))
         rmsnorm(r->normed, r->x, l->mlp_norm, n, dim, h->rms_eps);
-        r->matmul(r, r->gate, r->normed, n, &l->gate, NULL);
-        r->matmul(r, r->up, r->normed, n, &l->up, NULL);
+        matmul(r, r->gate, r->normed, n, &l->gate, NULL);
+        matmul(r, r->up, r->normed, n, &l->up, NULL);
         swiglu(r->hidden, r->gate, r->up, n * h->hidden_dim);
-        r->matmul(r, r->delta, r->hidden, n, &l->down, NULL);
+        matmul(r, r->delta, r->hidden, n, &l->down, NULL);
         add(r->x, r->delta, n * dim);
     }
     check_finite(r, r->x, n * dim);
     r->position += n;
     if (n_logits == 0) return NULL;
     rmsnorm(r->normed, r->x + (n - n_logits) * dim, m->norm, n_logits, dim, h->rms_eps);
-    r->matmul(r, r->logits, r->normed, n_logits, &m->output, NULL);
+    matmul(r, r->logits, r->normed, n_logits, &m->output, NULL);
     check_finite(r, r->logits, n_logits * h->vocab_size);
     return r->logits;
 }
@@ -276,7 +280,7 @@ static void penalise(float *out, const float *logits, int n, const Ids *history,
     }
 }
 
-static int most_likely(const float *logits, int n) {
+static int argmax(const float *logits, int n) {
     int best = 0;
     for (int i = 1; i < n; i++) if (logits[i] > logits[best]) best = i;
     return best;
@@ -346,7 +350,7 @@ static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
     Candidate *c = s->candidates;
     float *p = s->probabilities;
     penalise(s->logits, logits, n, history, s->penalty);
-    if (s->greedy) return most_likely(s->logits, n);
+    if (s->greedy) return argmax(s->logits, n);
 
     int i, kept = keep_top_k(c, s->logits, n, s->top_k > 0 && s->top_k < n ? s->top_k : n);
     for (i = 0; i < kept; i++) p[i] = c[i].logit / s->temperature;
@@ -845,9 +849,8 @@ static void interleave(float *out, const float *x, int cols, int step) {
             for (int lane = 0; lane < WIDTH; lane++) *out++ = x[i + step * lane + k];
 }
 
-/* As matmul. */
-static void fast_matmul(Run *r, float *out, const float *x, int n, const Matrix *w,
-                        const float *bias) {
+static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias) {
+    if (r->plain) { plain_matmul(r, out, x, n, w, bias); return; }
     struct Fast *f = r->fast;
     Product p = { r, out, x, n, w, bias };
     double multiply_adds = (double)w->rows * w->cols * n;
@@ -911,8 +914,8 @@ static void attend_many(void *argument, int item, int thread) {
     }
 }
 
-/* As attend. */
-static void fast_attend(Run *r, int layer, int n) {
+static void attend(Run *r, int layer, int n) {
+    if (r->plain) { plain_attend(r, layer, n); return; }
     Attention a = { r, layer, n };
     double multiply_adds = 2.0 * n * (r->position + n) * r->model->q_dim;
     int n_items = r->model->header.n_heads * (n > FEW ? (n + LANES - 1) / LANES : 1);
@@ -1018,13 +1021,11 @@ static Model *map_model(const char *path) {
 static Run new_run(const Model *m, Pool *pool, int context, bool plain) {
     const Header *h = &m->header;
     struct Fast *f = reserve(1, sizeof *f);
-    Run r = { .model = m, .context = context, .fast = f };
+    Run r = { .model = m, .context = context, .plain = plain, .fast = f };
     uint64_t widest = max_int(max_int(h->dim, m->q_dim), h->hidden_dim);
     uint64_t positions = (uint64_t)h->n_layers * h->n_kv_heads * context + ROWS;    // tiles read on
     uint64_t rows = ROWS * (widest + PADDING);
     uint64_t keys = ((uint64_t)h->head_dim + context + ROWS) * LANES;
-    r.matmul = plain ? matmul : fast_matmul;
-    r.attend = plain ? attend : fast_attend;
     f->pool = pool;
     f->scratch_size = rows > keys ? rows : keys;            // for multiply_tiles, for attend_many
     const struct { float **buffer; uint64_t count, size; } buffers[] = {
@@ -1237,7 +1238,7 @@ static const Text *write_output(Output *out, const void *bytes, size_t n) {
 
 /* A row of --watch, --score and --answer: tab-separated, or on a terminal as wide as it is now,
  * with a bar for P(<|im_end|>). What does not fit is left out, the id first. p[vocab_size] is NULL
- * for the first token of a text. An alternative is a token that was not chosen: --top. */
+ * for the first token of a text. An alternative is a row of --top. */
 static void print_row(const Model *m, int n, int id, const float *p, bool alternative) {
     int width = terminal_width(0), token = width < 72 ? 10 : 14;
     bool heading = n == 1 && !alternative, ids = width >= 60, documents = width >= 50;
@@ -1276,14 +1277,14 @@ static void observe(Session *s, const float *logits, int id, int n) {
     const Header *h = &s->model->header;
     float *p = s->output->probabilities;
     Candidate *c = s->sampler.candidates;   // the sampler is done with them
-    int likely = most_likely(logits, h->vocab_size), pace = (int)either(o.pace, 0);
+    int likely = argmax(logits, h->vocab_size), pace = (int)either(o.pace, 0);
     struct timespec pause = { pace / 1000, pace % 1000 * 1000000 };
     if (n == 1) s->output->first_token = seconds();
     else if (pace > 0) nanosleep(&pause, NULL);
     memcpy(p, logits, h->vocab_size * sizeof *p);
     softmax(p, h->vocab_size);
     s->output->thoughts[n - 1] = (Thought){
-        id, likely, most_likely(s->sampler.logits, h->vocab_size), p[id], p[likely], p[h->im_end],
+        id, likely, argmax(s->sampler.logits, h->vocab_size), p[id], p[likely], p[h->im_end],
         fmaxf(p[h->im_end], p[h->endoftext]), s->output->text.n };
     if (s->output->logits) write_bytes(s->output->logits, logits, h->vocab_size * sizeof *logits);
     if (o.watch || o.score || o.answers.n > 0) print_row(s->model, n, id, p, false);
@@ -1343,6 +1344,7 @@ static void print_verdict(const Session *s, const Turn *turn) {
         if (t->p_im_end > im_end->p_im_end) im_end = t;
         if (t->p_end > end->p_end) end = t;
     }
+    if (turn->reason == STOP_TOKEN) chosen = all + turn->n_new - 1;
     const Thought *t = chosen ? chosen : likely ? likely : end->p_end >= 0.01f ? end : im_end;
     int at = (int)(t - all) + 1;
     const char *what = t->id == s->model->header.endoftext ? "a document" : "its turn";
@@ -1646,7 +1648,7 @@ static void set_flag(const struct Flag *flag, const char *given, char *value) {
 /* Whether a flag is spelt so: a word of its usage. */
 static bool is_spelling(const struct Flag *flag, const char *given) {
     const char *at = flag->kind == HEADING ? NULL : strstr(flag->usage, given);
-    return at && given[0] == '-' && (at == flag->usage || at[-1] == ' ')
+    return at && given[0] == '-' && !strpbrk(given, ", ") && (at == flag->usage || at[-1] == ' ')
         && strchr(", ", at[strlen(given)]);                 // the end of the usage counts, too
 }
 
@@ -1772,7 +1774,8 @@ static bool read_line(Text *line) {
     enum { CTRL_C = 3, LONGEST = 4096 };
     char bytes[LONGEST], last = 0;
     line->n = 0;
-    waiting = 1;
+    waiting = 1;                            // from now on Ctrl-C ends the program, not a turn
+    interrupted = 0;
     if (tcgetattr(0, &terminal) == 0) {
         struct termios typing = terminal;
         typing.c_cc[VINTR] = _POSIX_VDISABLE;
@@ -1787,7 +1790,7 @@ static bool read_line(Text *line) {
         if (line->n == LONGEST) fputs("qwen: note: the line was cut: use -p or a pipe\n", stderr);
         if (last != CTRL_C && !(last == '\n' && line->n == 1)) continue;
         if (last == CTRL_C) fputc('\n', stderr);
-        if (last == CTRL_C && line->n == 1) { restore_terminal(); exit(130); }
+        if (last == CTRL_C && line->n == 1) exit(130);
         fputs("> ", stderr);
         line->n = last = 0;
     }
@@ -1810,7 +1813,7 @@ static Text read_prompt(void) {
     return text;
 }
 
-/* Those that this process may use (taskset, a container), where the system tells. */
+/* Those that this process may use (taskset), where the system tells, or all. */
 static int available_processors(void) {
 #ifdef CPU_COUNT
     cpu_set_t set;
@@ -1827,9 +1830,10 @@ int main(int argc, char **argv) {
     parse_options(argc, argv);
     struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
     sigemptyset(&action.sa_mask);
-    const int signals[] = { SIGINT, SIGTERM, SIGHUP };
-    for (int i = 0; i < 3; i++) sigaction(signals[i], &action, NULL);
+    const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+    for (int i = 0; i < 4; i++) sigaction(signals[i], &action, NULL);
     atexit(remove_unfinished);
+    atexit(restore_terminal);
     if (!o.seed.given) o.seed.whole = (uint64_t)time(NULL);
 
     Model *models[2];                       // BASE.bin if there is one, then MODEL.bin
@@ -1848,8 +1852,8 @@ int main(int argc, char **argv) {
     Text line = { 0 };                      // a prompt that is typed or piped
     if (!o.ids && o.prompts.n == 0 && !conversation) line = read_prompt();
     for (size_t i = 0; conversation || i == 0 || i < o.prompts.n; i++) {
-        interrupted = 0;                    // a Ctrl-C has ended the turn before
-        if (conversation && !read_line(&line)) break;
+        if (!conversation) interrupted = 0; // a Ctrl-C has ended the turn before
+        else if (!read_line(&line)) break;
         for (int k = 0; k < n && !interrupted; k++)
             ask(&sessions[k], o.prompts.n > 0 ? &o.prompts.text[i] : &line, conversation);
     }
