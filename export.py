@@ -44,7 +44,6 @@ if __name__ == "__main__":              # before the imports below, which take a
 import argparse, ast, base64, errno, itertools, json, math, operator    # noqa: E401
 import re, reprlib, stat, struct, time, unicodedata, warnings, zlib      # noqa: E401
 from collections import Counter, namedtuple
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 
 ALIGN = 64                              # bytes; sections, arrays, tensors start at multiples of it
@@ -202,9 +201,10 @@ def read_config(config: Settings) -> Config:
     layers = config.get("layer_types", list, [])
     if not layers and window and config.get("max_window_layers", int, 28) < c.n_layers:
         layers = ["sliding_attention"]
-    wide = type(window) is int and window >= c.max_positions
-    if any(layer != "full_attention" and not (wide and layer == "sliding_attention")
-           for layer in layers):
+    harmless = ["full_attention"]
+    if type(window) is int and window >= c.max_positions:
+        harmless.append("sliding_attention")
+    if any(layer not in harmless for layer in layers):
         config.refuse("layer_types" if values.get("layer_types") else "use_sliding_window",
                       "only full attention is supported")
     return c
@@ -424,12 +424,11 @@ def check_pipeline(tokenizer: Settings, model: Settings) -> None:
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
     steps = [{k: v for k, v in step.items() if k != "trim_offsets"} if type(step) is dict else step
              for step in tokenizer.inside("pre_tokenizer").get("pretokenizers", list, [])]
-    byte_levels = {name: tokenizer.get(name, dict, {"type": "ByteLevel"}).get("type")
-                   for name in ("post_processor", "decoder")}
-    for name, right in (("pre_tokenizer", steps == [split, byte_level]),
+    last = [tokenizer.get(name, dict, byte_level).get("type") == "ByteLevel"
+            for name in ("decoder", "post_processor")]
+    for name, right in (("pre_tokenizer", steps == [split, byte_level]), ("decoder", last[0]),
                         ("normalizer", tokenizer.get("normalizer", dict) == {"type": "NFC"}),
-                        ("decoder", byte_levels["decoder"] == "ByteLevel"),
-                        ("post_processor", byte_levels["post_processor"] == "ByteLevel")):
+                        ("post_processor", last[1])):
         if not right:
             tokenizer.refuse(name)
     for name in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
@@ -761,9 +760,8 @@ def convert(data: bytes, tensor: Tensor) -> bytes:
     return data
 
 def convert_tensors(tensors: List[Tensor]) -> Iterator[bytes]:
-    """Yields the weights section piece by piece, each tensor aligned. The contents of a piece hold
-    until the next but one is asked for."""
-    buffers, end = [bytearray(CHUNK), bytearray(CHUNK)], 0
+    """Yields the weights section piece by piece, each tensor aligned."""
+    end = 0
     for tensor in tensors:
         yield bytes(-end % ALIGN)
         end += -end % ALIGN
@@ -771,32 +769,25 @@ def convert_tensors(tensors: List[Tensor]) -> Iterator[bytes]:
         with open_input(tensor.path) as file:
             file.seek(tensor.offset)
             for done in range(0, tensor.size, step):
-                size = min(step, tensor.size - done)
-                data = buffers[0] if size == CHUNK else bytearray(size)
-                buffers.reverse()
-                if file.readinto(data) != size:
+                data = file.read(min(step, tensor.size - done))
+                if len(data) != min(step, tensor.size - done):
                     raise Refusal("the file shrank while it was read", tensor.path,
                                   "run the export again")
                 data = convert(data, tensor)
                 yield data
                 end += len(data)
 
-def write_behind(out: Any, pieces: Iterator[bytes], total: int) -> None:
-    """Writes each piece in a second thread while the next is made. Draws a bar on a terminal."""
+def write_weights(out: Any, pieces: Iterator[bytes], total: int) -> None:
+    """Writes the pieces. Draws a bar on a terminal."""
     start = shown = time.monotonic()
     done = 0
-    with ThreadPoolExecutor(1) as writer:
-        written = writer.submit(int)
-        for piece in pieces:
-            written.result()
-            written = writer.submit(out.write, piece)
-            done, now = done + len(piece), time.monotonic()
-            if fancy and now - shown > 0.1:
-                shown = now
-                bar, speed = "#" * (30 * done // total), done / 1e6 / (now - start)
-                show(f"\r[{bar:30}] {done / 1e9:.2f} of {total / 1e9:.2f} GB, {speed:.0f} MB/s"
-                     "\x1b[K")
-        written.result()
+    for piece in pieces:
+        out.write(piece)
+        done, now = done + len(piece), time.monotonic()
+        if fancy and now - shown > 0.1:
+            shown = now
+            bar, speed = "#" * (30 * done // total), done / 1e6 / (now - start)
+            show(f"\r[{bar:30}] {done / 1e9:.2f} of {total / 1e9:.2f} GB, {speed:.0f} MB/s\x1b[K")
 
 # -- The file --------------------------------------------------------------------------------------
 
@@ -857,7 +848,7 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
         raise OSError(error.errno, error.strerror, out_path) from None
     with out:
         out.write(header + section + padding)
-        write_behind(out, convert_tensors(tensors), file_size - weights_offset)
+        write_weights(out, convert_tensors(tensors), file_size - weights_offset)
     complete = True
     os.replace(temporary, out_path)
     temporary = ""

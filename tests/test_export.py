@@ -1444,19 +1444,6 @@ def test_refuses_a_short_read() -> None:
         check("shrank" in error.args[0], str(error))
 
 
-def test_pieces_hold() -> None:
-    """A piece of the weights is being written while the next one is made: it must not change."""
-    directory = fresh(vocab=4999, dim=2048, heads=2, kv_heads=1, layers=1)
-    tensor = export.choose_tensors(
-        export.read_config(export.read_json(directory, "config.json")), directory
-    )[1][0]
-    last, copy_of_last, n = b"", b"", 0
-    for piece in export.convert_tensors([tensor]):
-        check(last == copy_of_last, "a piece changed")
-        last, copy_of_last, n = piece, bytes(piece), n + 1
-    equal(n, 4)
-
-
 def test_refuses_nan_and_infinity() -> None:
     for dtype, letter, wrong in (
         ("bf16", "H", (0x7F80, 0xFF80, 0x7FC0, 0xFFFF, 0x7F81)),
