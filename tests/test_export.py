@@ -84,16 +84,8 @@ class Bin:
         self.name = h.name.rstrip(b"\0").decode()
 
         self.at = 1152
-        (
-            self.n_vocab,
-            self.n_added,
-            self.n_slots,
-            n_blocks,
-            n_decompositions,
-            n_compositions,
-            n_bytes,
-            zero,
-        ) = self.take("I", 8)
+        (self.n_vocab, self.n_added, self.n_slots, n_blocks, n_decompositions, n_compositions,
+         n_bytes, zero) = self.take("I", 8)
         self.unicode_version = bytes(self.take("B", 16)).rstrip(b"\0").decode()
         assert zero == 0 and not any(self.take("B", 16))
         self.byte_id = self.take("I", 256)
@@ -217,11 +209,8 @@ def read_safetensors(path: str) -> Dict[str, Tuple[str, List[int], bytes]]:
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
     return {
-        name: (
-            t["dtype"],
-            t["shape"],
-            data[start + t["data_offsets"][0] : start + t["data_offsets"][1]],
-        )
+        name: (t["dtype"], t["shape"],
+               data[start + t["data_offsets"][0] : start + t["data_offsets"][1]])
         for name, t in header.items()
         if name != "__metadata__"
     }
@@ -233,16 +222,11 @@ def write_safetensors(
     """`reorder`: a header in an order unlike that of the data, and data at odd offsets."""
     header, data = {}, b""
     if reorder:
-        tensors = {
-            "model.layers.0.self_attn.rotary_emb.inv_freq": ("U8", [1], b"\7"),
-            **dict(sorted(tensors.items(), reverse=True)),
-        }
+        tensors = {"model.layers.0.self_attn.rotary_emb.inv_freq": ("U8", [1], b"\7"),
+                   **dict(sorted(tensors.items(), reverse=True))}
     for name, (dtype, shape, content) in tensors.items():
-        header[name] = {
-            "dtype": dtype,
-            "shape": shape,
-            "data_offsets": [len(data), len(data) + len(content)],
-        }
+        header[name] = {"dtype": dtype, "shape": shape,
+                        "data_offsets": [len(data), len(data) + len(content)]}
         data += content
     text = json.dumps(dict(sorted(header.items())) if reorder else header).encode()
     with open(path, "wb") as file:
@@ -262,14 +246,8 @@ def weights(directory: str) -> str:
 
 
 def run(*args: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, EXPORT, *args],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-        timeout=120,
-        **options,
-    )
+    return subprocess.run([sys.executable, EXPORT, *args], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, universal_newlines=True, timeout=120, **options)
 
 
 def exported(directory: str, kind: Any = None) -> Bin:
@@ -324,16 +302,8 @@ def test_header_chat() -> None:
     directory = fresh("Qwen-Tiny", kind="chat", context=512)
     h: Any = exported(directory)
     equal(
-        (
-            h.weight_type,
-            h.group_size,
-            h.dim,
-            h.hidden_dim,
-            h.n_layers,
-            h.n_heads,
-            h.n_kv_heads,
-            h.head_dim,
-        ),
+        (h.weight_type, h.group_size, h.dim, h.hidden_dim, h.n_layers, h.n_heads, h.n_kv_heads,
+         h.head_dim),
         (0, 0, 24, 40, 2, 6, 2, 4),
     )
     config, ids = read_json(directory, "config.json"), {
@@ -342,19 +312,12 @@ def test_header_chat() -> None:
     equal((h.vocab_size, h.max_positions, h.tied), (config["vocab_size"], 512, 1))
     equal((h.rms_eps, h.rope_theta), (struct.unpack("<f", struct.pack("<f", 1e-6))[0], 1e6))
     equal((h.kind, h.chatml, h.name, h.system), (1, 1, "Qwen-Tiny", "You are a helpful assistant"))
-    equal(
-        (h.im_start, h.im_end, h.endoftext),
-        (ids["<|im_start|>"], ids["<|im_end|>"], ids["<|endoftext|>"]),
-    )
+    equal((h.im_start, h.im_end, h.endoftext),
+          (ids["<|im_start|>"], ids["<|im_end|>"], ids["<|endoftext|>"]))
     equal(h.eos, [ids["<|im_end|>"], ids["<|endoftext|>"]])
     equal(
-        (
-            h.do_sample,
-            round(h.temperature, 6),
-            h.top_k,
-            round(h.top_p, 6),
-            round(h.repetition_penalty, 6),
-        ),
+        (h.do_sample, round(h.temperature, 6), h.top_k, round(h.top_p, 6),
+         round(h.repetition_penalty, 6)),
         (1, 0.7, 20, 0.8, 1.1),
     )
 
@@ -382,11 +345,8 @@ def test_generation_defaults() -> None:
     equal(
         (h.do_sample, h.temperature, h.top_k, h.top_p, h.repetition_penalty), (0, 1.0, 50, 1.0, 1.0)
     )
-    write_json(
-        directory,
-        "generation_config.json",
-        {"do_sample": True, "top_p": 0.25, "eos_token_id": None, "temperature": 2},
-    )
+    write_json(directory, "generation_config.json",
+               {"do_sample": True, "top_p": 0.25, "eos_token_id": None, "temperature": 2})
     h = exported(directory)  # null in a file that is there: no stop, as in transformers
     equal((h.eos, h.do_sample, h.temperature, h.top_k, h.top_p), ([], 1, 2.0, 50, 0.25))
     check(any("note: eos_token_id is None" in line and "base mode" in line for line in SAID), SAID)
@@ -395,17 +355,11 @@ def test_generation_defaults() -> None:
 def test_stop_tokens() -> None:
     """Those that exist, up to 32 of them, each once; a note tells of the others."""
     size = read_json(fresh(), "config.json")["vocab_size"]
-    for listed, kept, noted in (
-        ([9, 8, 7, 6, 5, 4, 3, 2], [9, 8, 7, 6, 5, 4, 3, 2], False),
-        (5, [5], False),
-        ([7, 7, 7], [7], False),
-        (list(range(40)), list(range(32)), True),
-        ([3, size, 10**30, -1], [3], True),
-        (size, [], True),
-        ([], [], True),
-        (-1, [], True),
-        (None, [], True),
-    ):
+    for listed, kept, noted in (([9, 8, 7, 6, 5, 4, 3, 2], [9, 8, 7, 6, 5, 4, 3, 2], False),
+                                (5, [5], False), ([7, 7, 7], [7], False),
+                                (list(range(40)), list(range(32)), True),
+                                ([3, size, 10**30, -1], [3], True), (size, [], True),
+                                ([], [], True), (-1, [], True), (None, [], True)):
         directory = fresh()
         change(directory, "generation_config.json", eos_token_id=listed)
         h: Any = exported(directory)
@@ -427,16 +381,10 @@ def test_tokenizer_eos() -> None:
     it."""
     directory = fresh(kind="base")
     ids = {t["content"]: t["id"] for t in read_json(directory, "tokenizer.json")["added_tokens"]}
-    for token, name, settles in (
-        ("<|endoftext|>", "<|endoftext|>", ""),
-        ({"content": "<|im_end|>"}, "<|im_end|>", "--kind chat"),
-        ("<|im_start|>", "<|im_start|>", "--kind chat"),
-        (None, "", ""),
-        ("none", "", ""),
-        (7, "", ""),
-        ({}, "", ""),
-        ([], "", ""),
-    ):
+    for token, name, settles in (("<|endoftext|>", "<|endoftext|>", ""),
+                                 ({"content": "<|im_end|>"}, "<|im_end|>", "--kind chat"),
+                                 ("<|im_start|>", "<|im_start|>", "--kind chat"), (None, "", ""),
+                                 ("none", "", ""), (7, "", ""), ({}, "", ""), ([], "", "")):
         change(directory, "tokenizer_config.json", eos_token=token)
         h: Any = exported(directory)
         equal((token, h.tokenizer_eos), (token, ids.get(name, 0xFFFFFFFF)))
@@ -455,54 +403,23 @@ def test_settings() -> None:
     h: Any = exported(directory)
     equal((h.min_p, h.max_new_tokens, h.top_k), (0.25, 77, 0))
     check(not any("does not apply" in line for line in SAID), str(SAID))
-    neutral = dict(
-        suppress_tokens=[],
-        bad_words_ids=None,
-        typical_p=1.0,
-        num_beams=1,
-        num_beam_groups=1,
-        no_repeat_ngram_size=0,
-        guidance_scale=1,
-        min_length=0,
-        encoder_repetition_penalty=1.0,
-        epsilon_cutoff=0.0,
-        eta_cutoff=0,
-        penalty_alpha=0,
-        diversity_penalty=0.0,
-        max_length=20,
-        remove_invalid_values=False,
-        forced_bos_token_id=None,
-        min_new_tokens=None,
-        use_cache=True,
-    )
+    neutral = dict(suppress_tokens=[], bad_words_ids=None, typical_p=1.0, num_beams=1,
+                   num_beam_groups=1, no_repeat_ngram_size=0, guidance_scale=1, min_length=0,
+                   encoder_repetition_penalty=1.0, epsilon_cutoff=0.0, eta_cutoff=0,
+                   penalty_alpha=0, diversity_penalty=0.0, max_length=20,
+                   remove_invalid_values=False, forced_bos_token_id=None, min_new_tokens=None,
+                   use_cache=True)
     change(directory, "generation_config.json", **neutral)
     exported(directory)
     check(not any("does not apply" in line for line in SAID), str(SAID))
-    applied = dict(
-        suppress_tokens=[1],
-        begin_suppress_tokens=[2],
-        bad_words_ids=[[3]],
-        sequence_bias=[[[4], 1.0]],
-        encoder_repetition_penalty=1.2,
-        no_repeat_ngram_size=3,
-        min_new_tokens=4,
-        min_length=5,
-        typical_p=0.9,
-        epsilon_cutoff=0.1,
-        eta_cutoff=0.1,
-        num_beams=4,
-        num_beam_groups=2,
-        penalty_alpha=0.6,
-        diversity_penalty=0.5,
-        forced_bos_token_id=0,
-        forced_eos_token_id=7,
-        exponential_decay_length_penalty=[5, 1.1],
-        guidance_scale=1.5,
-        max_length=100,
-        stop_strings=["x"],
-        encoder_no_repeat_ngram_size=2,
-        top_h=0.4,
-    )
+    applied = dict(suppress_tokens=[1], begin_suppress_tokens=[2], bad_words_ids=[[3]],
+                   sequence_bias=[[[4], 1.0]], encoder_repetition_penalty=1.2,
+                   no_repeat_ngram_size=3, min_new_tokens=4, min_length=5, typical_p=0.9,
+                   epsilon_cutoff=0.1, eta_cutoff=0.1, num_beams=4, num_beam_groups=2,
+                   penalty_alpha=0.6, diversity_penalty=0.5, forced_bos_token_id=0,
+                   forced_eos_token_id=7, exponential_decay_length_penalty=[5, 1.1],
+                   guidance_scale=1.5, max_length=100, stop_strings=["x"],
+                   encoder_no_repeat_ngram_size=2, top_h=0.4)
     for name, value in applied.items():
         directory = fresh()
         change(directory, "generation_config.json", **{name: value})
@@ -523,11 +440,8 @@ def test_settings() -> None:
 
 
 def test_names() -> None:
-    for long, name in (
-        ("模" * 40, "模" * 21),
-        ("ab" + "模" * 40, "ab" + "模" * 20),
-        ("a" * 70, "a" * 63),
-    ):
+    for long, name in (("模" * 40, "模" * 21), ("ab" + "模" * 40, "ab" + "模" * 20),
+                       ("a" * 70, "a" * 63)):
         # 63 bytes at most, and no part of a character
         equal(exported(fresh(long)).name, name)
     directory = fresh("plain")
@@ -580,10 +494,8 @@ def test_tied() -> None:
         )
         h: Any = exported(directory)
         check(h.tied == 0 and h.tensors["lm_head.weight"] == other, "lm_head")
-        check(
-            h.tensors["model.embed_tokens.weight"] == data and any("lm_head" in x for x in SAID),
-            SAID,
-        )
+        check(h.tensors["model.embed_tokens.weight"] == data and any("lm_head" in x for x in SAID),
+              SAID)
     export.CHUNK = chunk
     del tensors["model.embed_tokens.weight"]
     write_safetensors(weights(directory), tensors)
@@ -630,13 +542,8 @@ def test_qwen3() -> None:
     equal(exported(directory).head_dim, 128)
     change(directory, "config.json", attention_bias=True)
     refused(directory, "attention_bias", "config.json")
-    change(
-        directory,
-        "config.json",
-        attention_bias=False,
-        head_dim=128,
-        architectures=["Qwen2ForCausalLM"],
-    )
+    change(directory, "config.json", attention_bias=False, head_dim=128,
+           architectures=["Qwen2ForCausalLM"])
     equal(exported(directory).qk_norm, 0)  # as transformers: norms left out, with a note
     check(any("no part of the architecture" in line for line in SAID), str(SAID))
 
@@ -697,10 +604,8 @@ def test_weights_f16() -> None:
 def test_rounding_is_said() -> None:
     directory = fresh(dtype="f32")
     result = run(directory, os.path.join(SCRATCH, "said.bin"))
-    check(
-        result.returncode == 0 and "F32" in result.stderr and "rounded" in result.stderr,
-        result.stderr,
-    )
+    check(result.returncode == 0 and "F32" in result.stderr and "rounded" in result.stderr,
+          result.stderr)
     check("rounded" not in run(fresh(), os.path.join(SCRATCH, "said.bin")).stderr)
 
 
@@ -743,10 +648,8 @@ def test_tokens_and_merges() -> None:
     for text, i in vocab.items():
         equal(h.tokens[i], bytes(stand_in[c] for c in text))
     equal([h.tokens[i] for i in h.byte_id], [bytes([b]) for b in range(256)])
-    equal(
-        [h.tokens[i] for i in h.added],
-        [b"<|endoftext|>", b"<|im_start|>", b"<|im_end|>!", b"<|im_end|>", b"A"],
-    )
+    equal([h.tokens[i] for i in h.added],
+          [b"<|endoftext|>", b"<|im_start|>", b"<|im_end|>!", b"<|im_end|>", b"A"])
     equal((h.n_vocab, h.tokens[size + 3]), (size + 5, b""))
     equal((h.special, h.normalized), (set(h.added), set()))
     tokenizer["added_tokens"][-1].update(special=False, normalized=True)
@@ -778,23 +681,8 @@ def test_unicode_tables() -> None:
     equal(h.unicode_version, "16.0.0")
     table = b"".join(struct.pack("<H", h.properties(c)) for c in range(0x110000))
     equal(hashlib.sha256(table).hexdigest(), UNICODE_CHECKSUM)
-    white = {
-        9,
-        10,
-        11,
-        12,
-        13,
-        0x20,
-        0x85,
-        0xA0,
-        0x1680,
-        *range(0x2000, 0x200B),
-        0x2028,
-        0x2029,
-        0x202F,
-        0x205F,
-        0x3000,
-    }
+    white = {9, 10, 11, 12, 13, 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029,
+             0x202F, 0x205F, 0x3000}
     seconds = {second for _, second, _ in h.compositions}
     later = float(unicodedata.unidata_version[:2]) > 16
     for c in range(0x110000):
@@ -948,10 +836,8 @@ def test_chat_templates() -> None:
     equal(system_of(..., jinja=QWEN15_TEMPLATE), (1, "You are a helpful assistant"))
     equal(
         system_of(
-            [
-                {"name": "tool_use", "template": "x"},
-                {"name": "default", "template": QWEN25_TEMPLATE},
-            ]
+            [{"name": "tool_use", "template": "x"},
+             {"name": "default", "template": QWEN25_TEMPLATE}]
         ),
         (1, qwen25),
     )
@@ -969,16 +855,12 @@ def test_chat_templates() -> None:
         ),
         (1, "Be brief, don't lie."),
     )
-    equal(
-        system_of(r"""{{ "<|im_start|>system\nIt's \"é\"\t\u82f9<|im_end|>\n" }}"""),
-        (1, 'It\'s "é"\t苹'),
-    )
+    equal(system_of(r"""{{ "<|im_start|>system\nIt's \"é\"\t\u82f9<|im_end|>\n" }}"""),
+          (1, 'It\'s "é"\t苹'))
     equal(system_of("{{ '[INST] ' + messages[0]['content'] + ' [/INST]' }}"), (0, ""))
     equal(system_of(...), (1, ""))
-    equal(
-        system_of(QWEN15_TEMPLATE.replace("a helpful assistant", "é" * 380)),
-        (1, "You are " + "é" * 380),
-    )
+    equal(system_of(QWEN15_TEMPLATE.replace("a helpful assistant", "é" * 380)),
+          (1, "You are " + "é" * 380))
 
 
 def test_framing_of_chats() -> None:
@@ -1040,44 +922,31 @@ def test_template_notes() -> None:
 def test_refuses_config() -> None:
     for words, fields in (
         (["architectures", "LlamaForCausalLM"], dict(architectures=["LlamaForCausalLM"])),
-        (
-            ["architectures", "Qwen2MoeForCausalLM"],
-            dict(architectures=["Qwen2MoeForCausalLM"], model_type="qwen2_moe"),
-        ),
+        (["architectures", "Qwen2MoeForCausalLM"],
+         dict(architectures=["Qwen2MoeForCausalLM"], model_type="qwen2_moe")),
         (["architectures", "Qwen3MoeForCausalLM"], dict(architectures=["Qwen3MoeForCausalLM"])),
         (["architectures"], dict(architectures=...)),
         (["architectures"], dict(architectures="Qwen2ForCausalLM")),
         (["rope_scaling"], dict(rope_scaling={"type": "yarn", "factor": 4.0})),
-        (
-            ["rope_type", "yarn"],
-            dict(rope_parameters={"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0}),
-        ),
+        (["rope_type", "yarn"],
+         dict(rope_parameters={"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0})),
         (["rope_scaling", "linear"], dict(rope_scaling={"type": "linear", "factor": 2.0})),
-        (
-            ["rope_parameters"],
-            dict(rope_parameters={"rope_theta": 1e6, "partial_rotary_factor": 0.5}),
-        ),
+        (["rope_parameters"],
+         dict(rope_parameters={"rope_theta": 1e6, "partial_rotary_factor": 0.5})),
         (["rope_theta", "missing"], dict(rope_theta=..., rope_parameters={"rope_type": "default"})),
         (["rope_parameters"], dict(rope_parameters=[1])),
-        (
-            ["use_sliding_window"],
-            dict(use_sliding_window=True, max_window_layers=1, sliding_window=16),
-        ),
+        (["use_sliding_window"],
+         dict(use_sliding_window=True, max_window_layers=1, sliding_window=16)),
         (["use_sliding_window"], dict(use_sliding_window="yes")),
         (["layer_types"], dict(layer_types=["chunked_attention"] * 2, use_sliding_window=True)),
         (
             ["layer_types"],
-            dict(
-                layer_types=["full_attention", "sliding_attention"],
-                use_sliding_window=True,
-                sliding_window=16,
-            ),
+            dict(layer_types=["full_attention", "sliding_attention"], use_sliding_window=True,
+                 sliding_window=16),
         ),
         (["layer_types"], dict(layer_types=["full_attention", "sliding_attention"])),
-        (
-            ["quantization_config", "gptq"],
-            dict(quantization_config={"quant_method": "gptq", "bits": 4}),
-        ),
+        (["quantization_config", "gptq"],
+         dict(quantization_config={"quant_method": "gptq", "bits": 4})),
         (["hidden_act", "gelu"], dict(hidden_act="gelu")),
         (["attention_bias"], dict(attention_bias="yes")),
         (["quantization", "group_size"], dict(quantization={"group_size": 64, "bits": 4})),
@@ -1114,10 +983,8 @@ def test_refuses_config() -> None:
 
 
 def test_refuses_numbers_of_any_length() -> None:
-    for name, old, field in (
-        ("config.json", '"hidden_size": 24', "hidden_size"),
-        ("generation_config.json", '"top_k": 20', "top_k"),
-    ):
+    for name, old, field in (("config.json", '"hidden_size": 24', "hidden_size"),
+                             ("generation_config.json", '"top_k": 20', "top_k")):
         for digits in ("9" * 5000, "-" + "9" * 5000):
             directory = fresh()
             with open(os.path.join(directory, name)) as file:
@@ -1158,23 +1025,12 @@ def test_accepts_by_effect() -> None:
 
 
 def test_refuses_generation_config() -> None:
-    for fields in (
-        dict(eos_token_id=["x"]),
-        dict(eos_token_id=True),
-        dict(eos_token_id=[[1]]),
-        dict(do_sample=1),
-        dict(temperature=-0.5),
-        dict(temperature="hot"),
-        dict(top_k=-2),
-        dict(min_p=2),
-        dict(max_new_tokens=-1),
-        dict(max_new_tokens=10**400),
-        dict(temperature=10**400),
-        dict(top_k=2.5),
-        dict(top_p=1.5),
-        dict(repetition_penalty=0),
-        dict(repetition_penalty=float("nan")),
-    ):
+    for fields in (dict(eos_token_id=["x"]), dict(eos_token_id=True), dict(eos_token_id=[[1]]),
+                   dict(do_sample=1), dict(temperature=-0.5), dict(temperature="hot"),
+                   dict(top_k=-2), dict(min_p=2), dict(max_new_tokens=-1),
+                   dict(max_new_tokens=10**400), dict(temperature=10**400), dict(top_k=2.5),
+                   dict(top_p=1.5), dict(repetition_penalty=0),
+                   dict(repetition_penalty=float("nan"))):
         directory = fresh()
         change(directory, "generation_config.json", **fields)
         refused(directory, *fields, "generation_config.json")
@@ -1197,17 +1053,13 @@ def test_refuses_tokenizer() -> None:
     edit(lambda t: t.update(normalizer={"type": "NFKC"}), "normalizer", "NFKC")
     edit(lambda t: t.update(pre_tokenizer=None), "pre_tokenizer")
     edit(lambda t: t["pre_tokenizer"]["pretokenizers"].pop(), "pre_tokenizer")
-    edit(
-        lambda t: t["pre_tokenizer"]["pretokenizers"][0]["pattern"].update(Regex="\\s+"),
-        "pre_tokenizer",
-    )
+    edit(lambda t: t["pre_tokenizer"]["pretokenizers"][0]["pattern"].update(Regex="\\s+"),
+         "pre_tokenizer")
     edit(
         lambda t: t["pre_tokenizer"]["pretokenizers"][0].update(behavior="Removed"), "pre_tokenizer"
     )
-    edit(
-        lambda t: t["pre_tokenizer"]["pretokenizers"][1].update(add_prefix_space=True),
-        "pre_tokenizer",
-    )
+    edit(lambda t: t["pre_tokenizer"]["pretokenizers"][1].update(add_prefix_space=True),
+         "pre_tokenizer")
     edit(lambda t: t["pre_tokenizer"].update(pretokenizers=[1]), "pre_tokenizer")
     edit(lambda t: t.update(decoder={"type": "WordPiece"}), "decoder")
     edit(lambda t: t.update(post_processor={"type": "TemplateProcessing"}), "post_processor")
@@ -1252,11 +1104,8 @@ def test_refuses_tokenizer() -> None:
 
 def test_refuses_template() -> None:
     directory = fresh()
-    change(
-        directory,
-        "tokenizer_config.json",
-        chat_template=QWEN15_TEMPLATE.replace("helpful", "h" * 749),
-    )
+    change(directory, "tokenizer_config.json",
+           chat_template=QWEN15_TEMPLATE.replace("helpful", "h" * 749))
     refused(directory, "system message", "769", "768")
     change(directory, "tokenizer_config.json", chat_template=7)
     refused(directory, "chat_template", "tokenizer_config.json")
@@ -1268,12 +1117,8 @@ def test_refuses_broken_files() -> None:
         + b"7" * 64
         + b"\nsize 3988014264\n"
     )
-    for name in (
-        "config.json",
-        "generation_config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    ):
+    for name in ("config.json", "generation_config.json", "tokenizer.json",
+                 "tokenizer_config.json"):
         for content, words in (
             (b"", ["JSON"]),
             (b"{", ["JSON"]),
@@ -1395,25 +1240,16 @@ def test_refuses_shards() -> None:
     directory = fresh(shards=2)
     index = read_json(directory, name)
     for shard in (7, "", "../x", "a\0b", "a\nb", "\ud800", None):
-        write_json(
-            directory,
-            name,
-            {**index, "weight_map": {**index["weight_map"], "model.norm.weight": shard}},
-        )
+        write_json(directory, name,
+                   {**index, "weight_map": {**index["weight_map"], "model.norm.weight": shard}})
         refused(directory, name, "weight_map")
-    write_json(
-        directory,
-        name,
-        {**index, "weight_map": {**index["weight_map"], "model.norm.weight": first}},
-    )
+    write_json(directory, name,
+               {**index, "weight_map": {**index["weight_map"], "model.norm.weight": first}})
     refused(directory, "model.norm.weight")
     write_json(directory, name, {"metadata": {}})
     refused(directory, name, "weight_map", "missing")
-    write_json(
-        directory,
-        name,
-        {**index, "weight_map": {**index["weight_map"], "model.layers.9.x": second}},
-    )
+    write_json(directory, name,
+               {**index, "weight_map": {**index["weight_map"], "model.layers.9.x": second}})
     check(exported(directory).n_layers == 2)  # a name too many does no harm
     write_json(
         directory,
@@ -1472,20 +1308,11 @@ def test_refuses_nan_and_infinity() -> None:
 def test_refuses_stand_ins() -> None:
     """What is no regular file, the text of a link, a link that leads nowhere, foreign encodings."""
     link = b"../../blobs/6a1b2c3d4e5f\n"
-    for name in (
-        "config.json",
-        "tokenizer.json",
-        "generation_config.json",
-        "chat_template.jinja",
-        "tokenizer_config.json",
-        "model.safetensors",
-    ):
-        for make, words in (
-            (lambda path: os.symlink("/dev/zero", path), ["not a regular file"]),
-            (os.mkfifo, ["not a regular file"]),
-            (os.mkdir, ["Is a directory"]),
-            (lambda path: open(path, "wb").write(link), ["text of a link"]),
-        ):
+    for name in ("config.json", "tokenizer.json", "generation_config.json",
+                 "chat_template.jinja", "tokenizer_config.json", "model.safetensors"):
+        for make, words in ((lambda path: os.symlink("/dev/zero", path), ["not a regular file"]),
+                            (os.mkfifo, ["not a regular file"]), (os.mkdir, ["Is a directory"]),
+                            (lambda path: open(path, "wb").write(link), ["text of a link"])):
             directory = fresh()
             path = os.path.join(directory, name)
             if os.path.lexists(path):
@@ -1511,11 +1338,8 @@ def test_refuses_stand_ins() -> None:
 def test_advice() -> None:
     directory = fresh()
     tensors = all_tensors(directory)
-    for name in (
-        "model.layers.0.mlp.up_proj.qweight",
-        "model.layers.0.mlp.up_proj.scales",
-        "model.layers.0.mlp.up_proj.weight_scale_inv",
-    ):
+    for name in ("model.layers.0.mlp.up_proj.qweight", "model.layers.0.mlp.up_proj.scales",
+                 "model.layers.0.mlp.up_proj.weight_scale_inv"):
         write_safetensors(weights(directory), {**tensors, name: ("U8", [1], b"0")})
         refused(directory, "quantised")
     change(directory, "config.json", rope_scaling={"type": "yarn", "factor": 4.0})
@@ -1561,14 +1385,8 @@ def test_messages() -> None:
 
 
 def test_command_line() -> None:
-    for args in (
-        (),
-        ("a",),
-        ("a", "b", "c"),
-        ("--kind", "other", "a", "b"),
-        ("--wrong", "a", "b"),
-        ("--k", "base", "a", "b"),
-    ):
+    for args in ((), ("a",), ("a", "b", "c"), ("--kind", "other", "a", "b"),
+                 ("--wrong", "a", "b"), ("--k", "base", "a", "b")):
         result = run(*args)
         equal((args, result.returncode, result.stdout), (args, 2, ""))
         check("Traceback" not in result.stderr and "export.py: " in result.stderr, result.stderr)
@@ -1626,19 +1444,14 @@ def test_no_file_is_lost() -> None:
     for name in ("out.bin.tmp", "out.tmp"):  # names that a temporary file could have
         os.symlink(victim, os.path.join(place, name))
     one_line(run(directory, os.path.join(place, "out.bin")), 0)
-    check(
-        open(victim).read() == "mine" and not os.path.islink(os.path.join(place, "out.bin")),
-        "victim",
-    )
+    check(open(victim).read() == "mine" and not os.path.islink(os.path.join(place, "out.bin")),
+          "victim")
 
 
 def test_two_at_once() -> None:
     """Two exports to one OUT: the result is one of the two, whole, and nothing else is left."""
-    one, two, place = (
-        fresh("one", vocab=9000, dim=240),
-        fresh("two", vocab=9000, dim=240, seed=2),
-        tempfile.mkdtemp(dir=SCRATCH),
-    )
+    one, two, place = (fresh("one", vocab=9000, dim=240),
+                       fresh("two", vocab=9000, dim=240, seed=2), tempfile.mkdtemp(dir=SCRATCH))
     whole = [exported(directory).data for directory in (one, two)]
     out = os.path.join(place, "out.bin")
     for _ in range(3):
@@ -1662,11 +1475,8 @@ def test_temporary_that_exists() -> None:
         file.write("mine")
     urandom, os.urandom = os.urandom, lambda n: bytes(n)
     try:
-        for make in (
-            lambda: os.symlink(victim, name),
-            lambda: os.link(victim, name),
-            lambda: os.symlink("nowhere", name),
-        ):
+        for make in (lambda: os.symlink(victim, name), lambda: os.link(victim, name),
+                     lambda: os.symlink("nowhere", name)):
             make()
             try:
                 export.export(directory, os.path.join(place, "out.bin"))
@@ -1692,11 +1502,8 @@ def test_mode_of_the_file() -> None:
 
 def test_standard_error_closed_or_full() -> None:
     directory, out = fresh(), os.path.join(SCRATCH, "quiet.bin")
-    for redirection in (
-        "2>&-",
-        "2>/dev/full" if os.path.exists("/dev/full") else "2>&-",
-        ">&- 2>&- <&-",
-    ):
+    for redirection in ("2>&-", "2>/dev/full" if os.path.exists("/dev/full") else "2>&-",
+                        ">&- 2>&- <&-"):
         if os.path.exists(out):
             os.remove(out)
         command = f'exec "{sys.executable}" "{EXPORT}" "{directory}" "{out}" {redirection}'
@@ -1707,11 +1514,8 @@ def test_standard_error_closed_or_full() -> None:
 def test_warns_nothing() -> None:
     """A template with escapes that Python would warn of, with warnings as errors."""
     directory = fresh()
-    change(
-        directory,
-        "tokenizer_config.json",
-        chat_template=QWEN15_TEMPLATE.replace("a help", r"a \q\d help"),
-    )
+    change(directory, "tokenizer_config.json",
+           chat_template=QWEN15_TEMPLATE.replace("a help", r"a \q\d help"))
     result = subprocess.run(
         [sys.executable, "-W", "error", EXPORT, directory, os.path.join(SCRATCH, "w.bin")],
         stdout=subprocess.PIPE,
@@ -1797,11 +1601,8 @@ def test_interrupted() -> None:
     seen = set()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         for moment in ("early", "file", "weights"):
-            process = subprocess.Popen(
-                [sys.executable, EXPORT, directory, out],
-                stderr=subprocess.PIPE,
-                universal_newlines=True,
-            )
+            process = subprocess.Popen([sys.executable, EXPORT, directory, out],
+                                       stderr=subprocess.PIPE, universal_newlines=True)
             wait_for_handler(process)
             while moment != "early" and process.poll() is None:
                 others = [n for n in os.listdir(place) if n != "out.bin"]
@@ -1833,13 +1634,9 @@ def test_interrupted_when_done() -> None:
         "runpy.run_path(sys.argv[0], run_name='__main__')\n"
     )
     out = os.path.join(SCRATCH, "out.bin")
-    result = subprocess.run(
-        [sys.executable, "-c", program, EXPORT, fresh(), out],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-        timeout=60,
-    )
+    result = subprocess.run([sys.executable, "-c", program, EXPORT, fresh(), out],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            universal_newlines=True, timeout=60)
     one_line(result, 0, "out.bin")
     Bin(out)
 
@@ -1848,11 +1645,8 @@ def on_terminal(directory: str, **environment: str) -> bytes:
     """What an export shows on a terminal."""
     master, slave = pty.openpty()
     names = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
-    process = subprocess.Popen(
-        [sys.executable, EXPORT, directory, os.path.join(SCRATCH, "p.bin")],
-        stderr=slave,
-        env={**names, "TERM": "xterm", **environment},
-    )
+    process = subprocess.Popen([sys.executable, EXPORT, directory, os.path.join(SCRATCH, "p.bin")],
+                               stderr=slave, env={**names, "TERM": "xterm", **environment})
     os.close(slave)
     shown = b""
     while True:
@@ -1893,15 +1687,8 @@ def test_memory() -> None:
         )
         peak = int(
             subprocess.run(
-                [
-                    sys.executable,
-                    "-c",
-                    program,
-                    sys.executable,
-                    EXPORT,
-                    directory,
-                    os.path.join(SCRATCH, "m.bin"),
-                ],
+                [sys.executable, "-c", program, sys.executable, EXPORT, directory,
+                 os.path.join(SCRATCH, "m.bin")],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 check=True,
@@ -2033,10 +1820,8 @@ def main() -> int:
                 (f.lineno for f in reversed(where) if f.filename == os.path.abspath(__file__)), 0
             )
             reason = " ".join(str(error).split()) or type(error).__name__
-            print(
-                f"FAIL export: {name}: line {line}: {type(error).__name__}: {reason[:600]}",
-                flush=True,
-            )
+            print(f"FAIL export: {name}: line {line}: {type(error).__name__}: {reason[:600]}",
+                  flush=True)
         finally:
             export.say = say
             shutil.rmtree(SCRATCH, ignore_errors=True)
