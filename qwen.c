@@ -1483,7 +1483,7 @@ static float distance(const Model *m, int id, const float *mean, float *row) {
 }
 
 /* How far a token's row of the output matrix is from the mean of the rows that no token uses, as a
- * multiple of their own mean distance: about 1 means that no training has moved it. */
+ * multiple of their own mean distance: about 1 if no training has told it apart from them. */
 static double row_distance(const Model *m, int id) {
     int dim = m->header.dim, first = (int)m->tokenizer.n_vocab, end = m->header.vocab_size;
     float *mean = reserve(dim, sizeof *mean), *row = reserve(dim, sizeof *row), unused = 0;
@@ -1493,7 +1493,7 @@ static double row_distance(const Model *m, int id) {
     }
     for (int k = 0; k < dim; k++) mean[k] /= (float)(end - first);
     for (int i = first; i < end; i++) unused += distance(m, i, mean, row);
-    return distance(m, id, mean, row) / (unused / (float)(end - first));
+    return distance(m, id, mean, row) / (unused / (float)(end - first - 1));
 }
 
 static void print_info(const Model *m) {
