@@ -5,8 +5,8 @@
 #
 # Left out are checks of style: results of printf that nobody could use, parameters of one type side
 # by side, the file that qwen.c includes by design, the feature macros of libc, and products of
-# sizes in int, which check_header keeps within it. Also what analysers cannot see: that parse_options
-# ends the program if there is no model, and that what the options hold is in use until the end.
+# sizes in int, which check_header keeps within it. Also what analysers cannot see: parse_options
+# ends the program if there is no model, and what the options hold is in use until the end.
 
 cd "$(dirname "$0")/.." || exit 1
 checks='-*,bugprone-*,cert-*,-cert-err33-c,-cert-dcl37-c,-cert-dcl51-cpp'
