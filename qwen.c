@@ -1792,7 +1792,8 @@ static bool read_line(Text *line) {
         if (last == CTRL_C) fputc('\n', stderr);
         if (last == CTRL_C && line->n == 1) exit(130);
         fputs("> ", stderr);
-        line->n = last = 0;
+        line->n = 0;
+        last = 0;
     }
     restore_terminal();
     waiting = 0;
