@@ -341,9 +341,8 @@ def render(template: str, chat: List[Tuple[str, str]], names: Dict[str, Any]) ->
         for tag, shown, text in TAG.findall(template):
             word, _, rest = tag.strip().partition(" ")
             rest = rest.strip()
-            if word in ("elif", "else", "endif", "endfor"):
-                if blocks.pop() + word == "forelse":
-                    return None         # Python has a different one
+            if word in ("elif", "else", "endif", "endfor") and blocks.pop() + word == "forelse":
+                return None             # Python has a different one
             line = {"": f"out.append(value({shown or repr(text)!r}))", "set": f"assign({rest!r})",
                     "for": f"for _ in each({rest!r}):", "if": f"if value({rest!r}):",
                     "elif": f"elif value({rest!r}):", "else": "else:", "endif": "", "endfor": "",
@@ -560,10 +559,10 @@ def unicode_tables() -> Tuple[List[int], List[int], List[int], List[int]]:
         new = new - 1 if new else kind(old, c)
         table[c] = new & 0x7FF | (0 if new >> 11 else 1 + double) << 11
 
-    pairs = dict((c, parts) for c, *parts in zip(*(
-        itertools.accumulate(-(d + 1 >> 1) if d % 2 else d >> 1 for d in column)
-        for column in columns)))
-    for c, parts in zip(POINTS, map(old.decomposition, map(chr, POINTS))):
+    pairs = {c: parts for c, *parts in zip(*(itertools.accumulate(
+        -(d + 1 >> 1) if d % 2 else d >> 1 for d in column) for column in columns))}
+    for c in POINTS:
+        parts = old.decomposition(chr(c))
         if parts and parts[0] != "<":   # <...> is a compatibility decomposition, none of NFC's
             pairs[c] = [*(int(part, 16) for part in parts.split()), 0][:2]
     for i in range(11172):              # Hangul syllables: two or three jamo
@@ -797,10 +796,10 @@ def check_out(out_path: str, directory: str) -> None:
         return
     if not os.path.isfile(out_path):
         raise Refusal("not a regular file", out_path, "give the name of a file to write")
-    paths = [os.path.join(directory, name) for name in os.listdir(directory)]
     with open(out_path, "rb") as file:
         ours = file.read(8) == b"qwen.c\n\0"    # an earlier export may lie there
-    if not ours and any(os.path.exists(p) and os.path.samefile(p, out_path) for p in paths):
+    if not ours and any(os.path.samestat(os.stat(out_path), entry.stat())
+                        for entry in os.scandir(directory) if os.path.exists(entry.path)):
         raise Refusal("this would replace a file of the checkpoint itself", out_path,
                       "choose another name")
 
@@ -814,8 +813,7 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
     check_out(out_path, directory)
     eos, generation = read_generation(directory, config, c.vocab_size)
     c, tensors = choose_tensors(c, directory)
-    parts = [os.path.join(directory, name) for name in ("tokenizer.json", "vocab.json")]
-    if os.path.lexists(parts[1]) and not os.path.lexists(parts[0]):
+    if {"tokenizer.json", "vocab.json"} & {*os.listdir(directory)} == {"vocab.json"}:
         raise Refusal("vocab.json without tokenizer.json", directory, "make one with transformers: "
                       "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)")
     section, added = tokenizer_section(read_json(directory, "tokenizer.json"), c.vocab_size)
