@@ -52,9 +52,10 @@ title() { printf '\n%s%s%s\n' "$bold" "$1" "$plain"; }
 run() {
     pace=${live:+--pace $1}
     shift
-    command="\$ ./qwen $* -p \"$question\""
-    [ ${#command} -le "$columns" ] || command=$(printf '$ ./qwen %s \\\n    -p "%s"' "$*" "$question")
-    printf '%s\n' "$command"
+    command="\$ ./qwen $*" prompt="-p \"$question\""
+    if [ $((${#command} + ${#prompt})) -lt "$columns" ]; then printf '%s %s\n' "$command" "$prompt"
+    else printf '%s \\\n    %s\n' "$command" "$prompt"
+    fi
     # shellcheck disable=SC2086         # two words or none
     ./qwen "$@" $pace -p "$question" || exit 1
     [ -t 1 ] || echo
