@@ -1258,7 +1258,7 @@ static void print_row(const Model *m, int n, int id, const float *p, bool altern
         printf("   n  %s%-*s     p  %s", ids ? "    id  " : "", token + 1, "token", end);
         printf(documents ? "%*s\n" : "\n", bar + 14 - (int)strlen(end), document);
     }
-    printf("%4d  ", n);
+    printf("%4.0d  ", alternative ? 0 : n);          // 0 leaves the place blank
     if (ids) printf("%6d  ", id);
     printf("%s ", visible_token(m, id, TOKEN, token));
     printf(p ? "%6.4f" : "     -", p ? fmin(p[id], 0.9999) : 0);
