@@ -202,6 +202,9 @@ def test_stop_texts() -> None:
                          ("<|endoftext|>", b"Red!<|im_end|>UV<|im_start|>w", 10)):
         check_turn("script chat", ["-p", "hi", "--ignore-stop", "--stop", stop], out,
                    f'--stop "{stop}"', n)
+    for stops in (["<|im", "<|im_end|>"], ["<|im_end|>", "<|im"]):     # of two at once the first
+        check_turn("script chat", ["-p", "hi", "--ignore-stop", *flags_of("--stop", stops)],
+                   b"Red!", f'--stop "{stops[0]}"', 5)
     check_turn("script base", ["-p", "j", "--stop", "\n"], b"", '--stop "\\n"', 1)   # in one line
 
 
