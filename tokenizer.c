@@ -118,7 +118,7 @@ static void push_bytes(Text *text, const void *bytes, size_t n) {
 /* A reader that closes the pipe early (`| head -1`) is a quiet end, a full disk an error. */
 static void flush_output(void) {
     if (fflush(stdout) == 0 && !ferror(stdout)) return;
-    if (errno == EPIPE) exit(0);
+    if (errno == EPIPE && !unfinished) exit(0);
     die(1, "cannot write: standard output: %s", strerror(errno));
 }
 
@@ -188,7 +188,7 @@ typedef struct {
     size_t size;
     dev_t device;                           // with the inode: the same file under any name
     ino_t inode;
-    const Header *header;
+    const Header *header;                   // a copy, with the tokenizer section behind it
 } File;
 
 /* A mapped page that is gone from its file raises SIGBUS: one line instead of a crash. */
@@ -244,6 +244,10 @@ static File map_file(const char *path) {
     other = path;
     File file = { path, map, size, status.st_dev, status.st_ino, map };
     check_file(&file);
+    // What leads to other places must not change any more, even if someone overwrites the file.
+    void *front = malloc(file.header->weights_offset);
+    if (!front) die(1, "out of memory: %s: close other programs", path);
+    file.header = memcpy(front, map, file.header->weights_offset);
     return file;
 }
 
@@ -280,7 +284,6 @@ typedef struct {
     const Pair *decompositions;             // [n_decompositions], by composed; second may be 0
     const Pair *compositions;               // [n_compositions], by first, then second
     const unsigned char *bytes;             // [n_bytes]
-    const char *path;                       // of the file that these arrays are in
     bool begins_added[129];                 // by the first character; 128: any past ASCII
 } Tokenizer;
 
@@ -292,18 +295,14 @@ static const void *next_array(const File *file, uint64_t *end, uint64_t count, u
     if (*end > file->header->tokenizer_size)
         die(1, "the tokenizer's arrays are larger than its section: %s: export it again",
             file->path);
-    return file->data + file->header->tokenizer_offset + begin;
+    return (const char *)file->header + file->header->tokenizer_offset + begin;
 }
 
-/* Returns the bytes of a token: none for an id without one, since vocab_size may be larger. What
- * was checked at the start is checked again: someone may have overwritten the file since. */
+/* Returns the bytes of a token: none for an id without one, since vocab_size may be larger. */
 static const unsigned char *token_bytes(const Tokenizer *t, int id, size_t *size) {
     bool known = id >= 0 && (uint32_t)id < t->n_vocab;
-    uint32_t begin = known ? t->token_start[id] : 0, end = known ? t->token_start[id + 1] : 0;
-    if (begin > end || end > t->n_bytes)
-        die(1, "the file changed while it was read: %s: copy it again", t->path);
-    *size = end - begin;
-    return t->bytes + begin;
+    *size = known ? t->token_start[id + 1] - t->token_start[id] : 0;
+    return known ? t->bytes + t->token_start[id] : t->bytes;
 }
 
 static bool all_below(const void *numbers, size_t n, uint32_t limit) {
@@ -344,7 +343,7 @@ static Tokenizer open_tokenizer(const File *file) {
         die(1, "the header's vocab_size is %u, not between 1 and %u: %s: export it again",
             h->vocab_size, 1 << 24, file->path);
     uint64_t end = 0;                       // of what was found so far in the section
-    Tokenizer t = { .path = file->path };
+    Tokenizer t = { 0 };
     memcpy(&t, next_array(file, &end, 1, 64), 64);
     t.byte_id = next_array(file, &end, 256, sizeof *t.byte_id);
     t.token_start = next_array(file, &end, (uint64_t)t.n_vocab + 1, sizeof *t.token_start);
