@@ -52,22 +52,16 @@ static inline int tcsetattr(int file, int when, const struct termios *t) {
 
 /* Signals: Ctrl-C, a console that is closed, and a mapped file that cannot be read any more. */
 #define signal posix_signal
-enum { SIGHUP = 1, SIGBUS = 7, SIGPIPE = 13, SIG_BLOCK = 0, SIG_SETMASK, SA_SIGINFO, SA_RESTART };
+enum { SIGHUP = 1, SIGQUIT = 3, SIGBUS = 7, SIGPIPE = 13, SA_RESTART = 0 };
 #define sigset_t uint64_t
-typedef struct { void *si_addr; } siginfo_t;
 struct sigaction {
     void (*sa_handler)(int);
-    void (*sa_sigaction)(int, siginfo_t *, void *);
     sigset_t sa_mask;
     int sa_flags;
 };
 int sigaction(int number, const struct sigaction *action, struct sigaction *before);
-static inline void posix_signal(int number, void (*handler)(int)) { (void)number; (void)handler; }
+void posix_signal(int number, void (*handler)(int));
 static inline int sigemptyset(sigset_t *set) { *set = 0; return 0; }
-static inline int sigfillset(sigset_t *set) { *set = ~(sigset_t)0; return 0; }
-static inline int sigprocmask(int how, const sigset_t *set, sigset_t *before) {
-    (void)how; (void)set; (void)before; return 0;
-}
 
 /* Memory. What is reserved takes no space until it is used. */
 enum { PROT_READ = 1, PROT_WRITE = 2 };

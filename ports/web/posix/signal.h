@@ -1,16 +1,14 @@
 /* A web page sends no signals. */
 #pragma once
 
-enum { SIGHUP = 1, SIGINT = 2, SIGBUS = 7, SIGPIPE = 13, SIGTERM = 15 };
-enum { SIG_BLOCK, SIG_SETMASK, SA_SIGINFO, SA_RESTART };
+enum { SIGHUP = 1, SIGINT = 2, SIGQUIT = 3, SIGBUS = 7, SIGPIPE = 13, SIGTERM = 15 };
+enum { SA_RESTART };
 #define SIG_DFL ((void (*)(int))0)
 #define SIG_IGN ((void (*)(int))0)
 
 typedef int sig_atomic_t, sigset_t;
-typedef struct { void *si_addr; } siginfo_t;
 struct sigaction {
     void (*sa_handler)(int);
-    void (*sa_sigaction)(int, siginfo_t *, void *);
     sigset_t sa_mask;
     int sa_flags;
 };
@@ -22,7 +20,3 @@ static inline int sigaction(int number, const struct sigaction *new, struct siga
     (void)number; (void)new; (void)old; return 0;
 }
 static inline int sigemptyset(sigset_t *set) { return *set = 0; }
-static inline int sigfillset(sigset_t *set) { return *set = 0; }
-static inline int sigprocmask(int how, const sigset_t *set, sigset_t *old) {
-    (void)how; (void)set; (void)old; return 0;
-}
