@@ -164,6 +164,12 @@ def test_tables_fill_the_width() -> None:
     assert " id " not in on_terminal("script base", "-p", "H", "--watch", "-n", "1", columns=59)
 
 
+def test_a_terminal_that_does_not_know_its_width() -> None:
+    wide, unknown = (on_terminal("script base", "-p", "H", "--watch", "-n", "2", "--greedy",
+                                 columns=columns) for columns in (80, 0))
+    equal(unknown, wide)
+
+
 def test_compare_fills_the_width() -> None:
     compare = ["--compare", model("script base"), "-p", "L", "-m", "base"]
     for columns in (80, 100, 150):
