@@ -39,6 +39,10 @@ static void *fuzz_calloc(size_t count, size_t size) {
     return take_block(NULL, count <= MOST_MEMORY / (size + !size) ? calloc(count, size) : NULL);
 }
 
+static void *fuzz_malloc(size_t size) {
+    return take_block(NULL, size <= MOST_MEMORY ? malloc(size) : NULL);
+}
+
 static void *fuzz_realloc(void *block, size_t size) {
     return take_block(block, size <= MOST_MEMORY ? realloc(block, size) : NULL);
 }
@@ -61,6 +65,7 @@ static int fuzz_fstat(struct stat *status) {
 }
 
 #define calloc fuzz_calloc
+#define malloc fuzz_malloc
 #define realloc fuzz_realloc
 #define free fuzz_free
 #define open(...) 0
@@ -127,26 +132,38 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
  * Mutations that get past the first checks
  * ------------------------------------------------------------------------------------------- */
 
-enum { MOST_LAYERS = 64 };
+static uint64_t tensor_end(uint64_t end, uint64_t rows, uint64_t row_size) {
+    return (end + 63) / 64 * 64 + rows * row_size;
+}
 
 /* Where the weights end by the header; 0 if it names sizes that are far too large. */
 static uint64_t weights_end(const Header *h) {
-    static Layer layers[MOST_LAYERS];
-    static Tensor list[3 + MOST_LAYERS * TENSORS_OF_LAYER];
-    const uint32_t sizes[] = { (uint32_t)h->dim, (uint32_t)h->hidden_dim, (uint32_t)h->n_heads,
-                               (uint32_t)h->n_kv_heads, (uint32_t)h->head_dim };
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) if (sizes[i] > 1 << 12) return 0;
-    if ((uint32_t)h->n_layers > MOST_LAYERS || (uint32_t)h->vocab_size > 1 << 24) return 0;
-    Model m = { .header = *h, .layers = layers, .q_dim = (int)(h->n_heads * h->head_dim),
-                .kv_dim = (int)(h->n_kv_heads * h->head_dim) };
+    const int sizes[] = { h->dim, h->hidden_dim, h->n_layers, h->n_heads, h->n_kv_heads,
+                          h->head_dim };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (sizes[i] < 1 || sizes[i] > 1 << 12) return 0;
+    if (h->n_layers > 64 || h->vocab_size < 1 || h->vocab_size > 1 << 24) return 0;
     const WeightType *type = &weight_types[h->weight_type == INT8 ? INT8 : BF16];
-    uint64_t end = h->weights_offset;
-    for (int i = 0, n = list_tensors(&m, list); i < n; i++) {
-        const Tensor *t = &list[i];
-        size_t row_size = t->matrix ? type->row_size(t->cols) : (size_t)t->cols * sizeof(float);
-        end = (end + 63) / 64 * 64 + (uint64_t)t->rows * row_size;
+    int q_dim = h->n_heads * h->head_dim, kv_dim = h->n_kv_heads * h->head_dim;
+    const int outputs[] = { q_dim, kv_dim, kv_dim };
+    size_t number = sizeof(float), row = type->row_size(h->dim);
+    uint64_t end = tensor_end(h->weights_offset, (uint64_t)h->vocab_size, row);
+    for (int layer = 0; layer < h->n_layers; layer++) {
+        end = tensor_end(end, (uint64_t)h->dim, number);
+        for (int i = 0; i < 3; i++) {
+            end = tensor_end(end, (uint64_t)outputs[i], row);
+            if (h->qkv_bias == 1) end = tensor_end(end, (uint64_t)outputs[i], number);
+        }
+        for (int i = 0; i < 2 && h->qk_norm == 1; i++)
+            end = tensor_end(end, (uint64_t)h->head_dim, number);
+        end = tensor_end(end, (uint64_t)h->dim, type->row_size(q_dim));
+        end = tensor_end(end, (uint64_t)h->dim, number);
+        end = tensor_end(end, (uint64_t)h->hidden_dim, row);
+        end = tensor_end(end, (uint64_t)h->hidden_dim, row);
+        end = tensor_end(end, (uint64_t)h->dim, type->row_size(h->hidden_dim));
     }
-    return end;
+    end = tensor_end(end, (uint64_t)h->dim, number);
+    return h->tied == 1 ? end : tensor_end(end, (uint64_t)h->vocab_size, row);
 }
 
 /* Makes magic, version, offsets and sizes agree, and the file as long as the header says. */
