@@ -198,8 +198,8 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
         (1 << 20) + 1, 0x10FFFF, 0x110000, 1 << 24, (1 << 24) + 1, 0x7F7FFFFF, 0x7F800000,
         0x7FC00000, 0x7FFFFFFF, 0x80000000, 0xC0000000, 0xFF800000, 0xFFFFFFFE, 0xFFFFFFFF };
     enum { HEADER = sizeof(Header), COUNTS = HEADER + 32, WHOLE = HEADER + 64 };
-    const struct { size_t begin, end; } parts[] = {
-        { 56, 316 }, { 56, 316 }, { HEADER, COUNTS }, { 0, size }, { 0, size } };
+    static const struct { size_t begin, end; } parts[] = {
+        { 56, 316 }, { 56, 316 }, { HEADER, COUNTS }, { 0, SIZE_MAX }, { 0, SIZE_MAX } };
     uint64_t state = seed;
     for (size_t n = 1 + choose(&state, 3); n > 0; n--) {
         size_t part = choose(&state, 6);
