@@ -6,7 +6,7 @@
 # make page    build/lesson.html: the lesson as one offline page (clang, lld, wasi-libc)
 # make windows build/qwen.exe and build/tokenizer.exe (mingw-w64)
 # make fuzz    fuzz the program with files and texts, a minute each (clang)
-# make debug   ./qwen-debug and ./tokenizer-debug, with AddressSanitizer and UndefinedBehaviorSanitizer
+# make debug   ./qwen-debug and ./tokenizer-debug, with Address- and UndefinedBehaviorSanitizer
 # make clean
 
 CC = cc
@@ -22,7 +22,8 @@ NATIVE := $(call take,-march=native)
 endif
 # -std=c11 alone would switch off fused multiply-add, which a matrix product lives on
 CFLAGS = -std=c11 -O3$(NATIVE) -ffp-contract=fast -Wall -Wextra -Wpedantic
-DEBUG = -std=c11 -O1 -g -Wall -Wextra -Wpedantic -fsanitize=address,undefined -fno-sanitize-recover=all
+DEBUG = -std=c11 -O1 -g -Wall -Wextra -Wpedantic \
+	-fsanitize=address,undefined -fno-sanitize-recover=all
 
 all: qwen tokenizer
 

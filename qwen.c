@@ -292,7 +292,7 @@ static int likelier_first(const void *a, const void *b) {
 }
 
 /* Sorts c[n] and returns how many are among the k most likely, ties with the last included. */
-static int cut(Candidate *c, int n, int k) {
+static int cut_to(Candidate *c, int n, int k) {
     qsort(c, n, sizeof *c, likelier_first);
     while (n > k && c[n - 1].logit < c[k - 1].logit) n--;
     return n;
@@ -307,11 +307,11 @@ static int keep_top_k(Candidate *c, const float *logits, int n, int k) {
         if (logits[i] < least) continue;
         c[kept++] = (Candidate){ i, logits[i], 0 };
         if (kept < limit) continue;
-        kept = cut(c, kept, k);
+        kept = cut_to(c, kept, k);
         least = c[k - 1].logit;
         limit = 2 * kept + 100;
     }
-    return kept > k ? cut(c, kept, k) : kept;
+    return kept > k ? cut_to(c, kept, k) : kept;
 }
 
 /* Nucleus sampling (Holtzman et al. 2020): the smallest set of most likely tokens whose sum reaches

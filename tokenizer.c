@@ -196,7 +196,7 @@ static char bus_line[1024];
 static void on_bus_error(int number) {
     (void)number;
     remove_unfinished();
-    while (write(STDERR_FILENO, bus_line, strlen(bus_line)) < 0 && errno == EINTR) {}
+    if (write(STDERR_FILENO, bus_line, strlen(bus_line)) < 0) { /* nobody reads it */ }
     _exit(1);
 }
 
@@ -245,9 +245,10 @@ static File map_file(const char *path) {
     File file = { path, map, size, status.st_dev, status.st_ino, map };
     check_file(&file);
     // What leads to other places must not change any more, even if someone overwrites the file.
-    void *front = malloc(file.header->weights_offset);
+    Header *front = malloc(file.header->weights_offset);
     if (!front) die(1, "out of memory: %s: close other programs", path);
-    file.header = memcpy(front, map, file.header->weights_offset);
+    memcpy(front, map, file.header->weights_offset);
+    file.header = front;
     return file;
 }
 
