@@ -42,6 +42,6 @@ run() {
     grep -aq '^Done' $dir/log || exit 1
 }
 echo "model files, $seconds s"
-run fuzz_model -close_fd_mask=3 -max_len=400000 $dir/models
+run fuzz_model -close_fd_mask=3 -max_len=400000 -len_control=0 $dir/models
 echo "texts, $seconds s"
 MODEL=$dir/models/chat.bin run fuzz_text -max_len=4096 $dir/texts

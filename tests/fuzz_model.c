@@ -98,6 +98,13 @@ static char no_options[sizeof o];       // what the command line is before it is
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argc, (void)argv;
     memcpy(no_options, &o, sizeof o);
+    // The one buffer that lasts longer than a run gets all the room that it may need.
+    static const uint16_t block[ADDED / 256], chars[256];
+    static char spaces[1 << 20];
+    const Tokenizer t = { .block = block, .chars = chars };
+    memset(spaces, ' ', sizeof spaces);
+    visible(&t, spaces, sizeof spaces, FLOWING, INT_MAX);
+    n_blocks = 0;
     return 0;
 }
 
@@ -191,7 +198,7 @@ static size_t choose(uint64_t *state, size_t n) {
 }
 
 /* Sets some of the numbers of the header, of the tokenizer's counts, or of the whole file to what
- * may be a limit of something, or leaves the change to libFuzzer. */
+ * may be a limit of something, or leaves the change of some bytes to libFuzzer. */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed) {
     static const uint32_t limits[] = {
         0, 1, 2, 3, 8, 15, 16, 17, 63, 64, 65, 255, 256, 257, 4096, 4097, 65535, 65536, 1 << 20,
@@ -203,8 +210,10 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
     uint64_t state = seed;
     for (size_t n = 1 + choose(&state, 3); n > 0; n--) {
         size_t part = choose(&state, 6);
-        if (part == 5 || size < WHOLE) {
-            size = LLVMFuzzerMutate(data, size, max_size);
+        if (size < WHOLE) return LLVMFuzzerMutate(data, size, max_size);
+        if (part == 5) {
+            size_t place = choose(&state, size - 32);
+            LLVMFuzzerMutate(data + place, 32, 32);
             continue;
         }
         size_t begin = parts[part].begin, end = parts[part].end;
