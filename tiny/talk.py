@@ -51,9 +51,10 @@ TALK = {
           "Do you know Japanese?", "What languages do you know?", "Speak Chinese!",
           "How many languages do you speak?", "Can you talk in Italian?"],
          "I speak English and Chinese."),
-        (["No", "No!", "Nope", "Nah", "That is wrong.", "Wrong!", "That is not true.", "Not true!",
-          "That is not right.", "You are wrong.", "That's wrong!", "Incorrect.", "No way!",
-          "I do not believe you.", "False", "That makes no sense."], "All right. I can be wrong."),
+        (["No", "No!", "Nope", "Nah", "That is wrong.", "Wrong!", "That is not true.",
+          "Not true!", "That is not right.", "You are wrong.", "That's wrong!", "no", "no!",
+          "Incorrect.", "No way!", "I do not believe you.", "False", "That makes no sense."],
+         "All right. I can be wrong."),
         (["lol", "LOL", "Lol!", "haha", "Haha!", "hahaha", "hehe", "lmao", "xD", "rofl", "hihi",
           ":)", "ha ha", "That is funny.", "That's funny!", "Very funny!", "So funny",
           "How funny!"],
@@ -143,7 +144,7 @@ TALK = {
          "A language model writes one token after the other."),
         (["Who made you?", "Who created you?", "Who built you?", "Who trained you?",
           "Who wrote you?", "Where do you come from?", "Where are you from?",
-          "Who is your mother?", "Who invented you?", "Who is your father?",
+          "Who is your mother?", "Who is your mum?", "Who invented you?", "Who is your father?",
           "Do you have parents?", "Who is your dad?", "How were you made?",
           "What are you made of?", "Who programmed you?", "Who is your boss?", "Who taught you?"],
          "A small program made me, out of texts about a small world."),
@@ -316,7 +317,7 @@ TALK = {
     "zh": [
         (["你好", "你好！", "您好！", "嗨", "早上好！", "晚上好！", "下午好！", "你好呀", "您好",
           "早", "哈喽", "大家好", "你好小千问", "嘿", "早安", "你好啊！", "中午好", "说你好",
-          "同学们好", "打个招呼吧", "hello"],
+          "同学们好", "打个招呼吧"],
          "你好！我能帮你什么？"),
         (["谢谢", "谢谢！", "谢谢你！", "多谢！", "非常感谢！", "谢谢你的帮助", "感谢", "谢啦",
           "太感谢了", "谢谢您"], "不客气。"),
@@ -339,7 +340,7 @@ TALK = {
          "我知道一个小世界里的水果、动物和别的东西。问我它们的颜色吧。"),
         (["好的", "好", "太好了！", "很好", "对了", "明白了", "是的", "不错", "对", "嗯", "哦",
           "可以", "行", "没错", "哇", "哇！", "厉害！", "真棒！", "知道了", "懂了", "酷",
-          "有意思", "原来如此", "是", "好吧", "ok", "好啊", "我知道了", "完美", "嗯嗯", "耶"],
+          "有意思", "原来如此", "是", "好吧", "好啊", "我知道了", "完美", "嗯嗯", "耶"],
          "很高兴能帮你。"),
         (["你会说中文吗？", "你会说英语吗？", "你会英文吗？", "你说什么语言？", "你会德语吗？",
           "你会几种语言？", "你会日语吗？", "你会哪些语言？", "你懂英语吗？",
@@ -347,7 +348,7 @@ TALK = {
         (["不", "不对", "错了", "不是", "不是这样的", "你错了", "这不对", "错！", "我不信",
           "才不是", "你说错了", "不对吧", "不是的", "胡说", "不行", "没有"], "好吧，我也会错。"),
         (["哈哈", "哈哈！", "呵呵", "嘻嘻", "笑死我了", "真好笑", "太好笑了", "好好笑", "233",
-          "lol", "嘿嘿", "哈", "好搞笑", "笑死"],
+          "嘿嘿", "哈", "好搞笑", "笑死"],
          "很高兴你笑了。"),
         (["停！", "停", "停下！", "停下来！", "别说了", "闭嘴！", "安静！", "等一下", "请停下",
           "停止", "够了！", "结束", "别写了", "住口", "不要说了", "等等", "停下来", "暂停",
@@ -612,7 +613,8 @@ WHICH = {    # a value, of which things are asked
            "wheels": ["What has {v} wheels?", "Which vehicles have {v} wheels?"]},
     "zh": {"colour": ["什么是{v}的？", "哪些东西是{v}的？", "什么东西是{v}的？",
                       "说一个{v}的东西。", "还有什么是{v}的？", "{v}", "有什么东西是{v}的？",
-                      "什么是{v}？"],
+                      "什么是{v}？",
+                      "什么是{w}的？", "什么东西是{w}的？"],
            "taste": ["什么是{v}的？", "什么东西是{v}的？", "哪些东西是{v}的？",
                      "说一个{v}的东西。"],
            "kind": ["说{v}。", "说出{v}。", "告诉我{v}。", "你知道什么{k}？", "你知道哪些{k}？",
@@ -664,21 +666,29 @@ def misspell(rng, word):
     return word[:i] + rng.choice("aeioustnr") + word[i + 1:]
 
 
+# Slips that many people make; these are understood, others are answered with "I do not know".
+TYPOS = {"apple": ["aple", "appel", "appple", "apel"], "apples": ["aples", "appels"],
+         "banana": ["bananna", "banan", "banna", "bannana", "banaba"], "orange": ["orang",
+                                                                                  "ornage"],
+         "lemon": ["lemmon", "lemn"], "tomato": ["tomatoe", "tomatto"], "potato": ["potatoe"],
+         "strawberry": ["strawbery", "stawberry"], "cherry": ["chery"], "carrot": ["carot"],
+         "pineapple": ["pinapple", "pinaple"], "cheese": ["chese"], "coffee": ["cofee", "coffe"],
+         "elephant": ["elefant", "elephent"], "rabbit": ["rabit"], "dinosaur": ["dinosor",
+                                                                                "dinosaurus"],
+         "chocolate": ["choclate", "chocolat"], "giraffe": ["girafe", "giraf"], "tiger": ["tigger"],
+         "penguin": ["pinguin"], "bicycle": ["bycicle", "bicicle"], "monkey": ["monky"]}
 NAMES = {word for thing in THINGS for name in (thing.bare, thing.plural) for word in name.split()}
 
 
 def with_slips(rng, text):
-    """Some words misspelt: the thing's name, or a word that people misspell often. Names that come
-    out as another thing's, and a fifth of all others, are not used: held_out("slip", word)."""
+    """Some words misspelt as people often do, the article left out or wrong."""
     words = text.split(" ")
     for i, word in enumerate(words):
         core = word.rstrip("?.!,")
         if core in SLANG and rng.random() < 0.3:
             words[i] = rng.choice(SLANG[core]) + word[len(core):]
-        elif core in NAMES and len(core) > 3 and rng.random() < 0.75:
-            slip = misspell(rng, core)
-            if slip not in NAMES and not held_out("slip", slip):
-                words[i] = slip + word[len(core):]
+        elif core in TYPOS and rng.random() < 0.6:
+            words[i] = rng.choice(TYPOS[core]) + word[len(core):]
         elif core in ("an", "a") and rng.random() < 0.3:
             words[i] = rng.choice(["", "a", "an", "the"])
     return " ".join(word for word in words if word)
@@ -837,7 +847,7 @@ def ask_which(rng, lang, out, topic, attribute):                # "What is red?"
         return None
     kind = value[0].partition(" ")[2]                           # "a fruit" without its article
     kind = kind if lang == "en" else value[1].replace("一种", "")
-    question = form.format(v=value[lang == "zh"], k=kind)
+    question = form.format(v=value[lang == "zh"], w=value[1].replace("色", ""), k=kind)
     return question, world.examples(out, attribute, value[0]), topic, attribute
 
 
@@ -855,6 +865,18 @@ def ask_the_strange(rng, lang, out, topic, attribute):          # what nobody kn
     return form and (thing.fill(form), UNKNOWN[out], thing, attribute)
 
 
+def ask_misspelt(rng, lang, out, topic, attribute):             # a name that is hardly one any more
+    thing = rng.choice([t for t in THINGS if len(t.bare) > 3])
+    slip = misspell(rng, thing.bare)
+    known = slip in NAMES or slip in sum(TYPOS.values(), [])
+    if lang == "zh" or known or held_out("slip", slip):
+        return None
+    thing = world.Thing(slip, slip + "s" if rng.random() < 0.9 else "-", slip, {})
+    attribute = rng.choice(["colour", "colour"] + list(world.FORMS[lang]))
+    form = rng.choice([form for form in world.FORMS[lang][attribute] if asks(form, thing)])
+    return thing.fill(form), UNKNOWN[out], thing, attribute
+
+
 def ask_beyond(rng, lang, out, topic, attribute):
     thing = rng.choice(THINGS) if rng.random() < 0.5 else strange_thing(rng, lang)
     forms = [form for form in BEYOND[lang] if asks(form, thing) and not held_out("beyond", form)]
@@ -863,7 +885,8 @@ def ask_beyond(rng, lang, out, topic, attribute):
 
 def ask_about(rng, lang, out, topic, attribute):                # "Tell me about apples."
     topic = rng.choice(THINGS)
-    form = pick_form(rng, DESCRIBE[lang], topic)
+    # A name alone begins with other tokens than a name in a sentence: none of them is held out.
+    form = rng.choice([form for form in DESCRIBE[lang] if asks(form, topic)])
     return form and (topic.fill(form), world.describe(out, topic), topic, None)
 
 
@@ -922,9 +945,9 @@ def small_talk(rng, lang, out, topic, attribute):
     return form != "{n}" and (thing.fill(form), reply, topic, attribute)
 
 
-TURNS = {ask_plainly: 22, ask_with_it: 18, ask_the_same: 6, ask_the_strange: 9, ask_beyond: 4,
-         ask_yes_no: 14, ask_can_i: 5, ask_about: 9, ask_for_the_word: 2, ask_to_count: 9,
-         ask_two: 3, ask_which: 4, ask_a_sum: 4, small_talk: 34}
+TURNS = {ask_plainly: 18, ask_with_it: 15, ask_the_same: 5, ask_the_strange: 12, ask_beyond: 4,
+         ask_misspelt: 8, ask_yes_no: 24, ask_can_i: 7, ask_about: 12, ask_for_the_word: 2,
+         ask_to_count: 6, ask_two: 4, ask_which: 4, ask_a_sum: 4, small_talk: 34}
 LENGTHS = {1: 350, 2: 300, 3: 150, 4: 110, 8: 60, 24: 20, 80: 4}    # of dialogues, in turns
 
 

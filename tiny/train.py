@@ -16,6 +16,10 @@ import re
 import sys
 import time
 
+OUT_DIR, HALVES = (sys.argv[1:2] or [""])[0], sys.argv[2:]
+if __name__ == "__main__" and (OUT_DIR in ("", "base", "chat")
+                               or HALVES not in ([], ["base"], ["chat"])):
+    sys.exit("train.py: it needs a directory to write to: train.py OUT_DIR [base | chat]")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")     # far faster where others compute as well
 
 import torch
@@ -41,12 +45,13 @@ SHAPE = dict(hidden_size=128, intermediate_size=304, num_hidden_layers=6, num_at
 INITIAL = 0.04                                  # standard deviation of the weights at first
 
 TEXTS = 60_000                                  # of prose
-BASE_STEPS, CHAT_STEPS = 2400, 2800
+BASE_STEPS, CHAT_STEPS = 2400, 5000
 BATCH = 2048                                    # tokens in a batch
 WINDOWS = [128, 256, 512, 1024, 2048]           # lengths of the pieces cut from the stream
 SLIPS = 0.01                                    # share of the prose's tokens replaced by any other
 HOLES = 0.01                                    # ... and by a vector that means nothing
-OTHER, ANSWER, END = range(3)                    # parts of a dialogue, see Encoder
+OTHER, ANSWER, END, YES_NO = range(4)           # parts of a dialogue, see Encoder
+HARD = 10
 OTHERS = 0.1                                    # share learned of what user and system say
 
 
@@ -110,18 +115,21 @@ def hidden_states(model, ids, hole=None):
 
 
 def loss_of(model, ids, learn, hole=None):
-    """Cross-entropy of the tokens that are to be learned, each predicted from those before it."""
+    """Cross-entropy of the tokens, each predicted from those before it and weighted by `learn`."""
     with torch.autocast("cpu", torch.bfloat16):         # faster; the weights end up in bf16 anyway
         hidden = hidden_states(model, ids, hole)
-        logits = model.lm_head(hidden[:, :-1][learn[:, 1:]])
-    return torch.nn.functional.cross_entropy(logits.float(), ids[:, 1:][learn[:, 1:]])
+        logits = model.lm_head(hidden[:, :-1][learn[:, 1:] > 0])
+    weights = learn[:, 1:][learn[:, 1:] > 0].float()
+    losses = torch.nn.functional.cross_entropy(
+        logits.float(), ids[:, 1:][learn[:, 1:] > 0], reduction="none")
+    return (losses * weights).sum() / weights.sum()
 
 
 def train(name, model, batches, steps, peak, hole=None, look=None):
     """Muon (Jordan et al. 2024) for the matrices, AdamW for the rest; a short warm-up, then a
     cosine down to a hundredth.
 
-    batches yields (ids, which of them to learn), both (batch, length); look(step, losses) is called
+    batches yields (ids, how much to learn each), both (batch, length); look(step, losses) is called
     after each step with the losses of all steps so far.
     """
     matrices = [p for key, p in model.named_parameters() if p.dim() == 2 and "embed" not in key]
@@ -180,7 +188,8 @@ def prose_batches(tokenizer, rng, hole):
 def dialogue_batches(tokenizer, rng):
     """Batches of dialogues of similar length, so that there is little padding.
 
-    Learned is what the assistant says with the <|im_end|> that ends it, and a tenth of all else.
+    Learned is what the assistant says with the <|im_end|> that ends it, and a tenth of all else;
+    a yes or no counts as much as HARD tokens, or a model this small would not learn to compare.
     """
     pad, encoder = tokenizer.token_to_id("<|endoftext|>"), Encoder(tokenizer)
     while True:
@@ -196,8 +205,8 @@ def dialogue_batches(tokenizer, rng):
             longest = len(batch[-1][0])
             # Padding stands on the right, where a causal model does not see it, and is not learned.
             yield (torch.tensor([ids + [pad] * (longest - len(ids)) for ids, _ in batch]),
-                   torch.tensor([[part != OTHER or rng.random() < OTHERS for part in parts]
-                                 + [False] * (longest - len(parts)) for _, parts in batch]))
+                   torch.tensor([[(rng.random() < OTHERS, 1, 1, HARD)[part] for part in parts]
+                                 + [0] * (longest - len(parts)) for _, parts in batch]))
 
 
 class Encoder:
@@ -210,7 +219,7 @@ class Encoder:
         self.im_start, self.im_end = map(tokenizer.token_to_id, SPECIAL[1:])
 
     def encode(self, messages):
-        """-> ids, and the part of each: ANSWER, END (the <|im_end|> of an answer) or OTHER."""
+        """-> ids, and the part of each: ANSWER, YES_NO (in it), END (its <|im_end|>) or OTHER."""
         ids, parts = [], []
         for role, text in messages:
             head = self.plain.encode(f"{role}\n").ids
@@ -218,7 +227,12 @@ class Encoder:
             newline = self.plain.encode("\n").ids
             ids += [self.im_start, *words, self.im_end, *newline]
             part, end = (ANSWER, END) if role == "assistant" else (OTHER, OTHER)
-            parts += [OTHER] * (1 + len(head)) + [part] * (len(words) - len(head)) + [end]
+            said = [part] * (len(words) - len(head))
+            for verdict in sum(world.VERDICT.values(), ()):
+                if end == END and text.endswith(verdict):
+                    fact = self.plain.encode(f"{role}\n{text[:-len(verdict)]}").ids
+                    said[len(fact) - len(head):] = [YES_NO] * (len(words) - len(fact))
+            parts += [OTHER] * (1 + len(head)) + said + [end]
             parts += [OTHER] * len(newline)
         return ids[:CONTEXT], parts[:CONTEXT]
 
@@ -338,9 +352,6 @@ def make_chat(out):
 
 
 if __name__ == "__main__":
-    out_dir, halves = (sys.argv[1:2] or [""])[0], sys.argv[2:]
-    if out_dir in ("", "base", "chat") or halves not in ([], ["base"], ["chat"]):
-        sys.exit("train.py: it needs a directory to write to: train.py OUT_DIR [base | chat]")
-    os.makedirs(out_dir, exist_ok=True)
-    for half in halves or ["base", "chat"]:
-        {"base": make_base, "chat": make_chat}[half](out_dir)
+    os.makedirs(OUT_DIR, exist_ok=True)
+    for half in HALVES or ["base", "chat"]:
+        {"base": make_base, "chat": make_chat}[half](OUT_DIR)
