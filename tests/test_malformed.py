@@ -223,6 +223,8 @@ def tokenizer_table(data: bytes) -> Iterator[Tuple[str, bytes, bool]]:
         at = HEADER_SIZE + 4 * ("n_vocab", "", "", "", "", "", "n_bytes").index(field)
         for value in values:
             yield f"{field} = {value}", set_u32(data, (at, value)), False
+    for size in range(64):                              # wherever the section ends
+        yield f"token 0 has {size} bytes more", long_token(data, size), True
     for size, accepted in ((65536 - 1, True), (65536, False)):      # token 0 has a byte already
         yield f"a token of {size + 1} bytes", long_token(data, size), accepted
 

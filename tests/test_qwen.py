@@ -519,6 +519,30 @@ def test_penalty_when_greedy() -> None:
     check_turn("script base", ["-p", "K", "-n", "4"], b"KKKK", "-n 4", 4)
 
 
+def splitmix64(seed: int, n: int) -> List[float]:
+    """Random numbers in [0, 1), as Steele, Lea & Flood 2014 have them."""
+    numbers, mask = [], (1 << 64) - 1
+    for i in range(1, n + 1):
+        z = seed + i * 0x9E3779B97F4A7C15 & mask
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & mask
+        numbers.append(((z ^ z >> 31) >> 11) / (1 << 53))
+    return numbers
+
+
+def test_random_numbers() -> None:
+    """The same on every machine: a token for each number, where they share out [0, 1) by id."""
+    p = softmax(sampling_logits("Q"))
+    expected = []
+    for number in splitmix64(7, 60):
+        token = 0
+        while number >= p[token]:
+            number -= p[token]
+            token += 1
+        expected.append(token)
+    equal(draws("script base", "Q", 60, *CASES["plain"].flags(), "--seed", "7"), expected)
+
+
 def test_seeds() -> None:
     def text(*args: str) -> bytes:
         return generate("mha tied", "-p", "hello", "-n", "40", "--temp", "1.5", "--top-k", "0",
@@ -918,7 +942,10 @@ def test_help() -> None:
         text = out.decode()
         assert text.startswith("usage: ./qwen MODEL.bin [options]\n"), text[:100]
         for name in FLAGS:
-            assert name in text, name
+            form = rf"^  +{re.escape(name)}( [^ ]+| \"ID ID ...\")?  +[^ ]"
+            assert re.search(form, text, re.M), f"no line with a description for {name}: {text}"
+        for heading in ("prompt", "stopping", "sampling", "machine", "files"):
+            equal(len(re.findall(rf"^{heading}\b", text, re.M)), 1, f"headings: {heading}")
 
 
 def test_empty_base_prompts() -> None:

@@ -106,6 +106,14 @@ def test_progress_leaves_no_trace() -> None:
     equal([row[:3] for row in rows], expected, "the table of --score with progress between")
 
 
+def test_no_progress_for_a_short_prompt() -> None:
+    """However long the conversation is already."""
+    prompts = ["-p", "L" * 180, "-p", "L" * 180]
+    _, shown = Terminal(model("script chat"), *prompts, stdin=subprocess.DEVNULL,
+                        stdout=subprocess.DEVNULL).end()
+    assert "stopped: " in shown and "\r" not in shown, f"{shown!r}"
+
+
 def test_the_speed_line() -> None:
     for flags, expected in (([], False), (["-v"], True), (["--verbose"], True)):
         _, shown = Terminal(model("script chat"), "-p", "hi", *flags,
@@ -412,6 +420,20 @@ def test_ctrl_c_ends_a_turn_then_the_next() -> None:
     expected, = following("mha tied", history, 1)
     off = difference(raw[counts[0]], expected)
     assert off <= 1e-4, "an interrupted turn is not closed, or not as it was generated"
+
+
+def test_ctrl_c_ends_a_turn_whose_text_goes_to_a_file() -> None:
+    """The prompt changes what Ctrl-C does; it is restored by the stream that is the terminal."""
+    with tempfile.TemporaryFile() as out:
+        terminal = Terminal(model("script base"), "-n", "1000000", "-c", "1000000", stdout=out)
+        terminal.ask("L")
+        while not os.fstat(out.fileno()).st_size:
+            time.sleep(0.01)
+        terminal.send(CTRL_C)
+        terminal.until("stopped: interrupted after ")
+        terminal.prompt()
+        terminal.send(CTRL_D)
+        equal(terminal.end()[0], 0)
 
 
 def test_two_ctrl_c() -> None:
