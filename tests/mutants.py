@@ -131,7 +131,7 @@ def run_script(name: str, *programs: str) -> Callable[[], None]:
     def test() -> None:
         process = subprocess.Popen([sys.executable, os.path.join(HERE, name), *programs],
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   start_new_session=True)
+                                   start_new_session=True, env={**os.environ, "PATIENCE": "300"})
         watch = threading.Timer(50 * harness.PATIENCE, os.killpg, (process.pid, signal.SIGKILL))
         watch.start()
         try:
