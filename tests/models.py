@@ -58,13 +58,15 @@ SHAPES: Dict[str, Dict[str, Any]] = {
     "qwen3 untied": shape(100, 3, 5, 1, 75, head_dim=36, vocab=433, tied=False, seed=8,
                           architecture="qwen3"),
     "large eps": shape(72, 2, 3, 3, 80, tied=True, seed=9, rms_eps=0.03),
+    # The columns of real models are multiples of 64; those of the others are not.
+    "even": shape(192, 2, 6, 3, 256, head_dim=64, tied=False, seed=11),
 }
 N_GREEDY = 24
 
 
 def prompt_lengths(name: str) -> List[int]:
     """Around the sizes at which the program changes its ways."""
-    if name in ("qwen3 tied", "qwen3 untied", "large eps"):
+    if name in ("qwen3 tied", "qwen3 untied", "large eps", "even"):
         return [1, 9, 70, 300]
     return [1, 2, 7, 8, 9, 33, 300] + [1100] * (name == "gqa tied")
 
@@ -159,7 +161,7 @@ def chain(*steps: Any) -> Script:
 SCRIPT: Script = {
     **chain("\nRed!", IM_END, "UV", IM_START, "w", ENDOFTEXT, "xyzU"),
     **chain("A\t\\\x1b[\xff\xe8\x8b\xb9", APPLE, NO_TOKEN, "B\r\x07C", IM_END),
-    **chain("LL"), **chain("bL"),
+    **chain("LL"), **chain("bL"), **chain("n\0"),
     **chain("D", ENDOFTEXT), **chain("j\n"), **chain("\xe4\xbd", ord("F")),
     **chain("m\xf0\x9f\x8d\x8eE"),                     # 🍎, byte by byte
     ord("K"): {ord("K"): SURE, ord("k"): SURE - 0.5},
@@ -221,9 +223,9 @@ def set_json(directory: str, name: str, **fields: Any) -> None:
         json.dump({k: v for k, v in values.items() if v is not None}, file)
 
 
-def three_stops(directory: str) -> None:
+def with_stops(directory: str, *eos: int) -> None:
     make_scripted(directory, "chat")
-    set_json(directory, "generation_config.json", eos_token_id=[IM_END, ENDOFTEXT, ord("!")])
+    set_json(directory, "generation_config.json", eos_token_id=eos)
 
 
 def short_answers(directory: str) -> None:
@@ -240,7 +242,8 @@ BUILDERS = {
     **{name: functools.partial(make_checkpoint, **shape) for name, shape in SHAPES.items()},
     "script chat": functools.partial(make_scripted, kind="chat"),
     "script base": functools.partial(make_scripted, kind="base"),
-    "three stops": three_stops,
+    "three stops": lambda directory: with_stops(directory, IM_END, ENDOFTEXT, ord("!")),
+    "one stop": lambda directory: with_stops(directory, IM_END),
     "short answers": short_answers,
     "qwen3 chat": functools.partial(make_scripted, kind="chat", script=THINKING, memory=0.7,
                                     template="qwen3"),

@@ -86,7 +86,7 @@ def test_greedy_text_of_the_reference() -> str:
 
 def test_one_batch_several_or_token_by_token() -> str:
     largest = 0.0
-    for name in ("gqa tied", "mha untied", "qwen3 untied"):
+    for name in ("gqa tied", "mha untied", "qwen3 untied", "even"):
         ids = random_ids(name, 1, vocab_of(name))
         one_by_one = following(name, ids, 300)
         ids += greedy_ids(name, ids, 300)
@@ -113,7 +113,7 @@ def test_plain_loops() -> str:
 
 
 def test_threads_bit_for_bit() -> None:
-    for name in ("gqa tied", "mha untied", "qwen3 tied"):
+    for name in ("gqa tied", "mha untied", "even"):
         for length, context in ((290, "32768"), (997, "997")):      # odd sizes, and a full cache
             ids, path = random_ids("threads", length, vocab_of(name)), scratch("threads.f32")
             for command in (["--score"], [*GREEDY, "--ignore-stop", "-n", "12"]):
@@ -242,6 +242,9 @@ VERDICTS = (                                            # model, flags, words wi
      "the model ended its turn at token 5, the runner ignored it", None),
     ("script chat", "-p D -m base --ignore-stop -n 4",
      "the model ended a document at token 1, the runner ignored it", None),
+    ("one stop", "-p D -m base -n 3 --greedy --repeat-penalty 1",
+     "the model ended a document at token 1, <|endoftext|> is not among this checkpoint's "
+     "eos_token_id: -m chat stops there", None),
     ("script base", "-p c -n 3",
      "the model ended its turn at token 1, <|im_end|> is not among this checkpoint's eos_token_id: "
      "-m chat stops there", None),
@@ -517,6 +520,7 @@ def test_penalty_when_greedy() -> None:
             ("K", ["--repeat-penalty", "1.1"], ord("k"))):
         equal(draws("script base", prompt, 1, *flags), [expected], f"{prompt!r} {flags}")
     check_turn("script base", ["-p", "K", "-n", "4"], b"KKKK", "-n 4", 4)
+    check_turn("script base", ["-p", "n", "-n", "1"], b"\0", "-n 1", 1)     # the first of all ids
 
 
 def splitmix64(seed: int, n: int) -> List[float]:
@@ -771,6 +775,8 @@ def test_info() -> None:
                  "0.7", "0.8", "1.1", str(IM_END), str(ENDOFTEXT), *STOPS.values(), DEFAULT):
         found = re.search(r"(^|[\s,(])" + re.escape(word) + r"($|[\s,)])", text, re.M)
         assert found, f"no {word!r} in {text!r}"
+    ends = re.search(r"^ends at +(.*)$", text, re.M)
+    equal(ends and ends[1], f"{IM_END} <|im_end|>, {ENDOFTEXT} <|endoftext|>")
     assert re.search(r"^kind\s+base", output("gqa tied", "--info"), re.M)
 
 
@@ -864,7 +870,7 @@ def test_quantize() -> str:
 
 def test_int8_threads_and_batches() -> str:
     largest = 0.0
-    for name in ("gqa tied", "outlier"):
+    for name in ("gqa tied", "even", "outlier"):
         path, vocab, out = quantized(name), vocab_of(name), scratch("int8.f32")
         ids = random_ids("int8", 300, vocab)
 
