@@ -515,6 +515,13 @@ typedef float Quad __attribute__((vector_size(16)));
 
 static Floats load_floats(const float *x) { return *(const Floats *)x; }
 
+/* x in every lane. Where floats are calculated as doubles, gcc refuses vector * x. */
+static inline Floats all_lanes(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (Floats)(bits + (Words){ 0 });
+}
+
 static float add_up(Floats x) {
     Quad quads[WIDTH / 4], sum = { 0 };
     memcpy(quads, &x, sizeof x);
@@ -589,7 +596,8 @@ static inline void dot_groups(float *out, LoadWeights *load, size_t weight_size,
         for (int k = 0; k < GROUP / WIDTH; k++)
             for (int t = 0; t < n; t++)
                 group[t] += load(weights, k) * load_floats(x + t * (cols + PADDING) + k * WIDTH);
-        for (int t = 0; t < n; t++) sums[t] += group[t] * (scales ? scales[g] * 0x1p-24f : 1.0f);
+        const Floats scale = all_lanes(scales ? scales[g] * 0x1p-24f : 1.0f);
+        for (int t = 0; t < n; t++) sums[t] += group[t] * scale;
     }
     for (int t = 0; t < n; t++) out[t] = add_up(sums[t]);
 }
@@ -775,7 +783,7 @@ static inline void tile_of(float *out, const float *a, size_t row_stride, size_t
     for (int k = 0; k < n; k++, a += stride, x += lanes)
         for (int row = 0; row < ROWS; row++)
             for (int v = 0; v < lanes / WIDTH; v++)
-                sums[row][v] += a[row * row_stride] * load_floats(x + v * WIDTH);
+                sums[row][v] += all_lanes(a[row * row_stride]) * load_floats(x + v * WIDTH);
     for (int row = 0; row < ROWS; row++) memcpy(out + row * lanes, sums[row], lanes * sizeof *out);
 }
 
