@@ -650,7 +650,8 @@ static bool store_int8(void *row, const float *x, int cols) {
 /* A lane of 32 bits holds four neighbouring weights. Moved to the top byte, each is 2^24 times too
  * large; dot_groups divides by that. Compilers do this better than widening bytes. */
 static inline Floats load_int8s(const void *group, int k) {
-    Words words = ((const Words *)group)[k / 4] << (24 - 8 * (k % 4)) & 0xFF000000;
+    Words words = ((const Words *)group)[k / 4] << (24 - 8 * (k % 4));
+    words &= k % 4 ? 0xFF000000 : 0xFFFFFFFF;           // below the lowest weight there are zeros
     return __builtin_convertvector((Ints)words, Floats);
 }
 
