@@ -946,7 +946,7 @@ def small_talk(rng, lang, out, topic, attribute):
 
 
 TURNS = {ask_plainly: 18, ask_with_it: 15, ask_the_same: 5, ask_the_strange: 12, ask_beyond: 4,
-         ask_misspelt: 8, ask_yes_no: 24, ask_can_i: 7, ask_about: 12, ask_for_the_word: 2,
+         ask_misspelt: 8, ask_yes_no: 34, ask_can_i: 7, ask_about: 12, ask_for_the_word: 2,
          ask_to_count: 6, ask_two: 4, ask_which: 4, ask_a_sum: 4, small_talk: 34}
 LENGTHS = {1: 350, 2: 300, 3: 150, 4: 110, 8: 60, 24: 20, 80: 4}    # of dialogues, in turns
 
