@@ -6,44 +6,9 @@ byte lies. Standard library only, Python 3.8 or newer. Memory does not grow with
 """
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import sys
-
-temporary = ""                          # the unfinished file
-complete = False                        # it is whole: too late to interrupt
-fancy = (os.isatty(2) and os.environ.get("TERM") != "dumb"
-         and not os.environ.get("NO_COLOR"))    # standard error obeys escape sequences
-
-def show(text: str) -> None:
-    """Writes to standard error. The export counts even if nobody can read this."""
-    with contextlib.suppress(OSError):
-        os.write(2, text.encode("utf-8", "replace"))
-
-def say(*parts: str) -> None:
-    """Shows one line, in the place of a progress bar. Names in it may hold control characters."""
-    line = "".join(c if c.isprintable() else "?" for c in ": ".join(("export.py",) + parts))
-    show(("\r\x1b[K" if fancy else "") + line + "\n")
-
-def remove_temporary() -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(temporary)
-
-def interrupted(number: int, frame: object) -> None:
-    if not complete:
-        remove_temporary()
-        say("interrupted", "nothing was written", "run it again")
-        os._exit(128 + number)
-
-if __name__ == "__main__":              # before the imports below, which take a while
-    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        if signal.getsignal(number) != signal.SIG_IGN:      # nohup ignores SIGHUP
-            signal.signal(number, interrupted)
-
-import argparse, ast, base64, errno, itertools, json, math, operator    # noqa: E401
-import re, reprlib, stat, struct, time, unicodedata, warnings, zlib      # noqa: E401
-from collections import Counter, namedtuple
+import argparse, ast, base64, contextlib, errno, itertools, json, math, os      # noqa: E401
+import re, reprlib, signal, stat, struct, sys, time, unicodedata, warnings, zlib    # noqa: E401
+from collections import namedtuple
 from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 
 ALIGN = 64                              # bytes; sections, arrays, tensors start at multiples of it
@@ -70,6 +35,33 @@ brief.maxstring = brief.maxother = 80
 
 class Refusal(Exception):
     """Refusal(what is wrong, in which file, what to do)."""
+
+# -- The terminal, signals -------------------------------------------------------------------------
+
+temporary = ""                          # the unfinished file
+complete = False                        # it is whole: too late to interrupt
+fancy = (os.isatty(2) and os.environ.get("TERM") != "dumb"
+         and not os.environ.get("NO_COLOR"))    # standard error obeys escape sequences
+
+def show(text: str) -> None:
+    """Writes to standard error. The export counts even if nobody can read this."""
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode("utf-8", "replace"))
+
+def say(*parts: str) -> None:
+    """Shows one line, in the place of a progress bar. Names in it may hold control characters."""
+    line = "".join(c if c.isprintable() else "?" for c in ": ".join(("export.py",) + parts))
+    show(("\r\x1b[K" if fancy else "") + line + "\n")
+
+def remove_temporary() -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(temporary)
+
+def interrupted(number: int, frame: object) -> None:
+    if not complete:
+        remove_temporary()
+        say("interrupted", "nothing was written", "run it again")
+        os._exit(128 + number)
 
 # -- Files and JSON --------------------------------------------------------------------------------
 
@@ -131,10 +123,11 @@ def read_text(path: str) -> str:
 def parse_json(text: str, path: str) -> Settings:
     """Reads `text`, the contents of `path`, as a JSON object in which no name stands twice."""
     def unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
-        values = dict(pairs)
-        if len(values) != len(pairs):
-            name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-            raise ValueError(f"{brief.repr(name)} stands there twice")
+        values: Dict[str, Any] = {}
+        for name, value in pairs:
+            if name in values:
+                raise ValueError(f"{brief.repr(name)} stands there twice")
+            values[name] = value
         return values
 
     try:                                # 40 digits are as far out of range as 4,000
@@ -156,16 +149,34 @@ def read_json(directory: str, name: str, optional: bool = False) -> Settings:
 def read_config(config: Settings) -> Config:
     """Returns the shape from config.json. Refuses a setting that would change a logit in a way
     that ./qwen does not compute, and accepts one that changes none."""
-    known, values = (["Qwen2ForCausalLM"], ["Qwen3ForCausalLM"]), config.values
-    if values.get("architectures") not in known:
+    values = config.values
+    if values.get("architectures") not in (["Qwen2ForCausalLM"], ["Qwen3ForCausalLM"]):
         config.refuse("architectures")
-    qwen3 = values["architectures"] == known[1]
+    qwen3 = values["architectures"] == ["Qwen3ForCausalLM"]
     rope_name = "rope_scaling" if values.get("rope_scaling") else "rope_parameters"
-    rope = config.inside(rope_name) if values.get(rope_name) is not None else config
-    scaling = rope.values.get("rope_type", rope.values.get("type"))
-    scaled = rope is not config and (
-        scaling not in (None, "default") and (scaling, rope.values.get("factor")) != ("linear", 1)
-        or rope.values.get("partial_rotary_factor") not in (None, 1))
+    rope = Settings(config.path, {**values, **config.get(rope_name, dict, {})})
+    scaling = rope.values.get("rope_type") or rope.values.get("type") or "default"
+    own_head_dim = values.get("head_dim") is not None or qwen3 and "head_dim" not in values
+
+    def size(name: str, most: int, default: Optional[int] = None) -> int:
+        return config.get(name, int, default, 1, most)
+
+    dim, n_heads = size("hidden_size", 1 << 20), size("num_attention_heads", 1 << 12)
+    c = Config(dim, size("intermediate_size", 1 << 20), size("num_hidden_layers", 1 << 12), n_heads,
+               size("num_key_value_heads", n_heads, n_heads),
+               size("head_dim", 1 << 12, 128 if own_head_dim else dim // n_heads or 1),
+               size("vocab_size", 1 << 24), size("max_position_embeddings", 1 << 24),
+               config.get("tie_word_embeddings", bool, False),
+               config.get("rms_norm_eps", float, None, 1e-30, 0.1),
+               rope.get("rope_theta", float, None, 1.0, 1e15), not qwen3, qwen3)
+
+    window = config.get("use_sliding_window", bool, False) and values.get("sliding_window")
+    layers = config.get("layer_types", list, [])
+    if not layers and window and config.get("max_window_layers", int, 28) < c.n_layers:
+        layers = ["sliding_attention"]
+    full = ["full_attention"]
+    if type(window) is int and window >= c.max_positions:
+        full.append("sliding_attention")
     for name, wrong, advice in (
             ("quantization_config", values.get("quantization_config"), UNQUANTISED),
             ("quantization", values.get("quantization"), UNQUANTISED),
@@ -173,40 +184,19 @@ def read_config(config: Settings) -> Config:
              "only silu is supported"),
             ("attention_bias", config.get("attention_bias", bool, False) and qwen3,
              "Qwen3 is supported without biases"),
-            (rope_name, scaled, "it changes the logits of short texts, too: remove it from a copy "
-             "of config.json to run the model as it was before")):
+            (rope_name, scaling != "default" and (scaling, rope.values.get("factor"))
+             != ("linear", 1) or rope.values.get("partial_rotary_factor") not in (None, 1),
+             "it changes the logits of short texts, too: remove it from a copy of config.json to "
+             "run the model as it was before"),
+            ("head_dim" if own_head_dim else "hidden_size",
+             c.head_dim % 2 or not own_head_dim and dim % n_heads,
+             f"it should be num_attention_heads {n_heads} times an even head_dim"),
+            ("num_key_value_heads", n_heads % c.n_kv_heads,
+             f"it should divide num_attention_heads {n_heads}"),
+            ("layer_types" if values.get("layer_types") else "use_sliding_window",
+             any(layer not in full for layer in layers), "only full attention is supported")):
         if wrong:
             config.refuse(name, advice)
-
-    def size(name: str, most: int, default: Optional[int] = None) -> int:
-        return config.get(name, int, default, 1, most)
-
-    dim, n_heads = size("hidden_size", 1 << 20), size("num_attention_heads", 1 << 12)
-    own_head_dim = values.get("head_dim") is not None or qwen3 and "head_dim" not in values
-    c = Config(dim, size("intermediate_size", 1 << 20), size("num_hidden_layers", 1 << 12), n_heads,
-               size("num_key_value_heads", n_heads, n_heads),
-               size("head_dim", 1 << 12, 128 if own_head_dim else dim // n_heads or 1),
-               size("vocab_size", 1 << 24), size("max_position_embeddings", 1 << 24),
-               config.get("tie_word_embeddings", bool, False),
-               config.get("rms_norm_eps", float, None, 1e-30, 0.1),
-               (config if rope.values.get("rope_theta") is None else rope).get(
-                   "rope_theta", float, None, 1.0, 1e15), not qwen3, qwen3)
-    if c.head_dim % 2 or not own_head_dim and dim % n_heads:
-        config.refuse("head_dim" if own_head_dim else "hidden_size",
-                      f"it should be num_attention_heads {n_heads} times an even head_dim")
-    if n_heads % c.n_kv_heads:
-        config.refuse("num_key_value_heads", f"it should divide num_attention_heads {n_heads}")
-
-    window = config.get("use_sliding_window", bool, False) and values.get("sliding_window")
-    layers = config.get("layer_types", list, [])
-    if not layers and window and config.get("max_window_layers", int, 28) < c.n_layers:
-        layers = ["sliding_attention"]
-    harmless = ["full_attention"]
-    if type(window) is int and window >= c.max_positions:
-        harmless.append("sliding_attention")
-    if any(layer not in harmless for layer in layers):
-        config.refuse("layer_types" if values.get("layer_types") else "use_sliding_window",
-                      "only full attention is supported")
     return c
 
 # What `transformers` applies and ./qwen does not, with the value that has no effect. None, false
@@ -268,6 +258,12 @@ PYTHON = (                              # tests and filters become methods, fiel
     (r"\bis\s+not\s+(\w+)", r".is_\1() == false"), (r"\bis\s+(\w+)", r".is_\1()"),
     (r"\|\s*(\w+)(?!\w*\s*\()", r".\1()"), (r"\|", "."), (r"%\s*(\d+)", r".modulo(\1)"),
     ("~", "+"), (r"\.\s*([A-Za-z_]\w*)(?!\w*\s*\()", r"['\1']"))
+TAGS = (                                # a tag of Jinja, and the line of Python that does the same
+    (r"set\s+(\w+)\s*=(.*)", "names[{0!r}] = value({1!r})"),
+    (r"set\s+(\w+)\.(\w+)\s*=(.*)", "names[{0!r}][{1!r}] = value({2!r})"),
+    (r"for\s+((\w+)\s+in\s.*)", "for names[{1!r}] in turns(value('[{1} for ' + {0!r} + ']')):"),
+    (r"(if|elif)\s+(.*)", "{0} value({1!r}):"), ("else", "else:"),
+    ("|endif|endfor|generation|endgeneration", "pass"), (".*", "raise ValueError"))
 FUNCTIONS = {
     "strip": str.strip, "lstrip": str.lstrip, "rstrip": str.rstrip, "split": str.split,
     "startswith": str.startswith, "endswith": str.endswith, "trim": str.strip, "length": len,
@@ -275,8 +271,9 @@ FUNCTIONS = {
     "is_defined": lambda x: x != "", "is_string": lambda x: type(x) is str and x != "",
     "is_none": lambda x: x is None, "is_true": lambda x: x is True,
     "is_false": lambda x: x is False, "namespace": lambda **fields: Fields(fields)}
-HARMLESS = set("""Expression Load Name Constant List Subscript Slice Index Call keyword IfExp BoolOp
-    And Or UnaryOp Not USub BinOp Add Sub Compare Eq NotEq Lt LtE Gt GtE In NotIn""".split())
+HARMLESS = set("""Expression Load Name Constant List ListComp comprehension Store Subscript Slice
+    Index Call keyword IfExp BoolOp And Or UnaryOp Not USub BinOp Add Sub Compare Eq NotEq Lt LtE
+    Gt GtE In NotIn""".split())
 OPENINGS = "", "<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n"
 CHATS = ([("user", " Q\n")], [("user", "Q")], [("system", "S"), ("user", "Q")],
          [("user", "Q"), ("assistant", "<think>\nR\n</think>\n\nA"), ("user", "Q")])
@@ -302,13 +299,14 @@ def evaluate(text: str, names: Fields) -> Any:
             node.func = ast.Name(node.func.attr, ast.Load())
     if not {type(node).__name__ for node in ast.walk(tree)} <= HARMLESS:
         raise ValueError
-    return eval(compile(ast.fix_missing_locations(tree), "", "eval"), {"__builtins__": {}}, names)
+    return eval(compile(ast.fix_missing_locations(tree), "", "eval"),
+                {**names, "__builtins__": {}}, names)
 
-def render(template: str, chat: List[Tuple[str, str]], names: Dict[str, Any]) -> Optional[str]:
-    """Returns what a template makes of a chat, or None if it is not followed. Blocks of the
-    template become blocks of a Python program, in which its text stands in quotes only."""
+def render(template: str, chat: List[Tuple[str, str]], tokens: Dict[str, Any]) -> Optional[str]:
+    """Returns what a template makes of a chat, or None if it is not followed. Tags become lines of
+    a Python program, in which expressions and text stand in quotes only."""
     messages = [Fields(role=role, content=text) for role, text in chat]
-    names = Fields({**FUNCTIONS, **names, "messages": messages, "add_generation_prompt": True,
+    names = Fields({**FUNCTIONS, **tokens, "messages": messages, "add_generation_prompt": True,
                     "true": True, "false": False, "none": None})
     left, out = 1 << 20, []             # characters to read and make: loops may be endless
 
@@ -320,38 +318,28 @@ def render(template: str, chat: List[Tuple[str, str]], names: Dict[str, Any]) ->
             raise OverflowError
         return result
 
-    def each(clause: str) -> Iterator[None]:
-        nonlocal names                  # what a turn of a loop sets ends with it
-        target, items, test = re.fullmatch(r"(\w+)\s+in\s+(.*?)(?:\sif\s(.*))?", clause).groups()
-        outer, items = names, value(items)
-        if test:
-            items = [item for item in items if evaluate(test, Fields(outer, **{target: item}))]
+    def turns(items: List[Any]) -> Iterator[Any]:
+        outer = dict(names)             # what a turn of a loop sets ends with it
         for i, item in enumerate(items):
-            names = Fields(outer, loop=Fields(first=i == 0, last=i + 1 == len(items), index0=i,
-                                              index=i + 1), **{target: item})
-            yield
-        names = outer
-
-    def assign(clause: str) -> None:
-        owner, name, source = re.fullmatch(r"(?s)(?:(\w+)\.)?(\w+)\s*=(.*)", clause).groups()
-        (names[owner] if owner else names)[name] = value(source)
+            names.update(loop=Fields(first=i == 0, last=i + 1 == len(items), index0=i, index=i + 1))
+            yield item
+            names.clear()
+            names.update(outer)
 
     program, blocks = "", []
     try:
         for tag, shown, text in TAG.findall(template):
-            word, _, rest = tag.strip().partition(" ")
-            rest = rest.strip()
-            if word in ("elif", "else", "endif", "endfor") and blocks.pop() + word == "forelse":
+            tag = tag.strip()
+            line = f"out.append(value({shown or repr(text)!r}))" if shown or text else next(
+                python.format(*match.groups()) for jinja, python in TAGS
+                for match in [re.fullmatch(jinja, tag, re.S)] if match)
+            if re.match("elif|else|endif|endfor", tag) and blocks.pop() + tag == "forelse":
                 return None             # Python has a different one
-            line = {"": f"out.append(value({shown or repr(text)!r}))", "set": f"assign({rest!r})",
-                    "for": f"for _ in each({rest!r}):", "if": f"if value({rest!r}):",
-                    "elif": f"elif value({rest!r}):", "else": "else:", "endif": "", "endfor": "",
-                    "generation": "", "endgeneration": ""}.get(word, "raise ValueError")
             program += " " * len(blocks) + line + "\n"
             if line.endswith(":"):
-                blocks.append(word)
+                blocks.append(tag[:3])
                 program += " " * len(blocks) + "pass\n"
-        exec(program, {"value": value, "each": each, "assign": assign, "out": out})
+        exec(program, {"names": names, "value": value, "turns": turns, "out": out})
         return "".join(out)
     except Exception:                   # whatever is not understood
         return None
@@ -421,13 +409,14 @@ def check_pipeline(tokenizer: Settings, model: Settings) -> None:
     split = {"type": "Split", "pattern": {"Regex": QWEN_SPLIT}, "behavior": "Isolated",
              "invert": False}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
-    steps = [{k: v for k, v in step.items() if k != "trim_offsets"} if type(step) is dict else step
-             for step in tokenizer.inside("pre_tokenizer").get("pretokenizers", list, [])]
-    last = [tokenizer.get(name, dict, byte_level).get("type") == "ByteLevel"
-            for name in ("decoder", "post_processor")]
-    for name, right in (("pre_tokenizer", steps == [split, byte_level]), ("decoder", last[0]),
-                        ("normalizer", tokenizer.get("normalizer", dict) == {"type": "NFC"}),
-                        ("post_processor", last[1])):
+    steps = tokenizer.inside("pre_tokenizer").get("pretokenizers", list, [])
+    for step in steps:
+        if type(step) is dict:
+            step.pop("trim_offsets", None)
+    parts = {name: tokenizer.get(name, dict, byte_level) for name in ("decoder", "post_processor")}
+    for name, right in (("pre_tokenizer", steps == [split, byte_level]),
+                        ("normalizer", tokenizer.values.get("normalizer") == {"type": "NFC"}),
+                        *((name, parts[name].get("type") == "ByteLevel") for name in parts)):
         if not right:
             tokenizer.refuse(name)
     for name in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
@@ -502,62 +491,60 @@ def merge_table(model: Settings) -> bytes:
 # What Unicode 16.0 has beyond 3.2, made by tests/unicode_tables.py; 16.0 is what the split pattern
 # of `tokenizers` 0.23 knows. Python has 3.2 for good, so every Python makes the same tables.
 UNICODE = """
-c-p;Ke~c8>9pCTweczjzw==tQd$+r@%l(2o4!GmE<CplOMQRmG+7#1Nh&C}a1+|p4woOPAlM1KR^TexBYEdjuH2s4%gc?JIw#GIT
-janq8UR#Aq1tI<jHO3OGE$R2o%+Ag(M@`ez*_k(Q-uu4q&(HTe^Y)PE$O5c}Dr^u?Xukm+%<6XdiXZ?qr!N7809Xz)oVx(7hCW2)
-cMro1s6ZJs0QY>QZ7_#`sw@F7f$u^d^Drnn<}cAxE#^c#h$RAtiDaQ7C@TX{fD#4uOPMpm5R51$K$P4rgsQ0cp8y{Q!AviQ9w@;V
-0gIp(LXO8>^gu0UO^SR87y_156$pfF+=EL2y14K0522UoktI4H1=AtA4nM(a{a_>-6!EadlpeIQ_V)mGfw&*o9L?_F@hS-rXbJN8
-iI?&?%;M<*7I?jc9lZQ<{>@;a=9lMQQFQxj0M!TNz%6zgQ#jBDx8V#Z=px+A2K0bjs#y?Ws19h|i84Ezswz9ZY&4^VJZh`~v=!P2
-T4@h#sZ4x~qi8O%<*bJ}!4|rO>0N|QHa(=#v$<u*3UqsIW&pMpLib`;4xsRPLUMG#A`=e&$)~xoj7I>bM>jqmVH?#3%tAYh90FcI
-ectE!{wX$zC5mB`e^;;}_Xaysurb(Y6vB%wc0}2+pz+r|1cwC-;=e$Qg3ag2i}cAy;rheQ9K4sc(%3e{5!KLzOEpe+@Fx7Uu?Fm-
-&*KE;5F<)2$j$SO*Hl3X<1XDU1(ve_Zig_4Kz0H$ShV6eY6-IxKcgeS2BB5i;0@-52w*63KM-sqa-?|$@-NhU0CMWv#y5-uy?14q
-UB3HDyiDNQ=ajJUuy8qpT6sQ?xoNk$gYG3Q_)Qpr4ly?mQ+mJ?Es*PzvJ-pB26+wkU4vTnQZLQ47r0sWknwkX7Yp29pi|Ozpr9X|
-t4yG0n*d@N?J`<jwlmDKq%0|_F1?uT^Kp(z8WVojP(TNU9jDBl4$*BxJ3mVQB3(keRoaEJb<MIx^S${Nt6(#n+J%JjD-79w7K6T6
-1foNOT{55{no=-)`-@gvnbUn?4zisl8#uz8-xO8};y_`=(n|D7V12d8cDsig2Vqz^hK)gDSTCq8TY!oXA+ikQ7F(gZdC(TeoRdJZ
->xIo>DusTLAuL^UNwS2@>aaL5zJ&53bb8pakXM*tk}O?x4jV>BI|u>)6BrU?JPBpOX~Tv#tTb8OH(+Q?>aqT9?Nh=f#QKm+);^eR
-w1+iIT3y55W^O^YmJ_aCYU2#{fyp0WFYB2QW`@n^ViV?gp^U<^XJBexD~Hp`3X?qF!B8lnF%FlRwl4y&h_zM5E!_%3bXs~ZwxSX0
-!88uLF;~O2kS`8AY~A>cmILrY+n4iu>=u>RTf5{lv~OXj%ih%oy?tbLF^-q>Wva@s<&djchoWrVBL;;&2usRe{VZ#|n7k#%sx0Qt
-4%rjVEPd)K3Z4Hbm+=nfmLq$UxTEkj=?TZuMlpJ!Ti;1@u>7GEx3;-$>nhJ8ye{xD#3yJG&9gb{N)qyi?JlKWW@as+!BQ@s3bzaj
-%R&y+Z?F?uW|N)}?JQqUaMj}58^SWF#*p|OpkvLt(!^5#P+ewH|8s+o|1D2XiQZ6*DT<Ip5Wj??@!El5JPkubprM89zl4?p<Q*^S
-qc5Y=y}w)i1#o0A_w!5hr)g);^L_GI_u>8GUAV9PkeAu0QYSW_rz%G)rz&rT?OT<%`I?kylEI^u%;vzf4+P<e&t%(!9l?(S)34D)
-{Fw?G*V9IfrV?gmAbs(`(X?DYQ(F+<{W^DZJrevV*cQ}BVkP{#Hg#kC^mur0pbiHpQMFDy8l?3JN%)?O`l;5OV?o0+rIw{SlbvHh
-noqs!M>FwgeLkY`*^hONo0wKFDD1olCrBByYpoxW(D^pjefC-u=*Ub=c@LxUl!s&U%*kw7X^Ndu3twY!qqU>;MXXZ9J3SvwjoIvV
-;}2?B5m^#;&1e`oYVyEHkO&+J4EiD{W@3=m^?AGUN4`HFCe9n&do@g+80axaWn?9JR|8NaqRBmp^|8G3aWNKrbnH~-uTGk4LqMs<
-J&I!}XCqCT*AbkI#0X$fw5YC$A2~inO{NV^4?~k6B=LVZ7N<+1O*+|P08<K6SWETB!jPs2HM@{w{FLg|je)tE%iaZ6QhX-Ci~yR(
-b5jH-b^8ByQoTtHo%cX>KbovbdFWKdfXxJq66Yr<J6dVv+bpV9p);|J8px=zSQweLaMlwx$@w@R>IIK=4I`4ED}qyuvUGyi(mOUU
-4Z#Rksd5_?1J3J^G)e0;m^lAy(>O_O#JDiTVkRMoi+lp_&<m3w$k-8<pd@>0qsfaRl{`r~3zByTrNJ8-+E_Rf-_!#i+Lqup{T6HV
-Tb<+iP>t$lY-yA4QspP|U#vx(UzqZ%-;j}$acS1DF$A>=9m>GwcVrWrSZ-sOLyJ>RN^@w6eynhF22)h1>v>L1iIIYI(!~7kvj6)`
-_eX--*MOgT(b6QgpYOK_g~^#@XTyu6R`Shb^r@Gm=%iqv_;V}`E1FEH|KIta1^Jop;f86e_V=KNPXU>4=DP`tShan3fVT^RHybv#
-@Sd3Wt55{X?5x871qj=r$9(?t9^jKA;E()Q70&0$U8)M#xf4)bjw|pcIRH1n3TGH*+P^*lV$nlR$L;d5l}D~PjktEN(xo2WFw+lU
-)os=XuYvrijmMIePWj$T;5mS&_;X&b5#DTaEX=8gVXEuEQYg6tB;6JP;%Zjzmw=ah1VI6+=)sC>hnFhg9j745qU9V1mtZRn@n&Ej
-+~Nr>FShcSRnA@d*zd7<JJ7m~Ue88bf<K9^uxTCfVSj;llQi+6!tWr4e<^${$FYHn-sz{#I}x9>@#|DjHxr%|NM{B9!+U9ajcmhQ
-#H}z^)09v>IUyb|-~MNK@9z9hZ_gcn5w_(Xf)}kZYyG&q@u2=bjKcl!uJbtT#O_CEllVg}w*yCEg5H69U=x1nF}wqIs6DW5lzv4A
-(O!ShAAxc8gzDN2XT=WrUU0nlKAeGZxeM1G5Hx|)=KTy>x2Wf=ZFB~o7LVg*IW8Xd_T%Q<ebyLszeL}<Zk?RE1$M$e<uUtxIz;=$
-CjStegfaX~uxfX9bK%HNH@kDr-;U+av|O>{S%19$&QaKYF83geJ|z5e{nWMvahIK0PdU9hlQ}IinR5cq8b@R@r6O<lH_f%&t?<^m
-Ome)L>VF)^xSKh-*Un^Kfy{1u-U*nJ%XzKSUKg#^6CyK`JF*>1tr>(2j?c|x{taMur2h
+c-p;JdyE}b8K2*G&Y3xL?%c=ToxOLv-N)^AyQRC`?zW|XprtAli4TYoiI^A-4-p$hP0)ly*@eJ*sVl(-f!4Mb!XIcFB&5*lA84=;
+Kp;fc2vjSthDVSPf>nh0oilUi&fP9(qB3*l%$ak(^F4pxckXSLLsi8E=))BP)&4I~NCnf6^MwS+wu%A?0i1=E;WfY+7$x#6jVY|e
+64YS;9#wp!VK0F`RReFqcTuJ?Cd9z{O=elZoFq?DO(J9>Rb3)vLG{81DH3u_sge~&u%eiNNO8XbePT)FgQ#EvcKIwUM-86=^}yeN
+63<6egujtB>ETCU5-h1t5G2Js!pXo8kBfX0Mwp&hVhAOejwlNG3m2Fh64CG_PX|m{L^o@HEocbhdayZ$-NEyHQb153WRbskE6-yU
+FORdp^AvXT_EY&@$wKX2=24GmR4xShf0rRH)iG0qi19sIiK^+r#caTGsLh52NpkAIm_bs7)w0hotf*Vf<OZI#)_}B6nqYiWgjT+d
+k9Cw>E7@|^!!~GPx|lv946^Bt#;oR^9V;jr(aZqa2w_I3pvFm5ctLS=5J(#izSX_l1=b_LisZ%D4z|(1f(qzok(1yJa<up<et(!v
+Vu@mk)OCV>2X+$STEg2LC+gFcXq+_`>{Lx%9Bs{7_OP3IzY`;=pTi2f4IdJ{9M-3NTF;BO<9QB=V7JhyHH}UR*roL_K<C|<#KRn)
+33?l17J4+~;R>lSE<PzI@ojlNhjHI}v+1^5aNc9#8u|g-Y$%>&yci78W<x7N`Z9gg`U<+I!t)Y!hd|#PUs_kOG4ZQx0_$t~m7sb7
+hz5kk8?lRtbv8bu#3-!t`I|xk4PpGcMKjhpe6i^~?iK7ovbGwZ_;%KeqvU_fdY(OE_MKbjfbKnwP7!p;KHnG-P@V1;5$9+()0C++
+e0ekxeV~iJff)>lwPh?_j-u#7X;i5}8e!Yj*))1K8Gl5M$m8_!QGq>YBbvU&@zLEB){O4;F^2GT3#HW-A}mSQDHzh>6w6Yo=F7g#
+C$WtcT4U4F0*tj37$7$Y>pU0`4UK;ORFxA<jdZut)p~IDnJ2C<t`ArR&4BF}3iT&BDaKd~Rm6!90|vTgVJYR(s^vS@6U22cC>u&B
+4BC9-$a4jet`12K7A*-FNh1oZud(RS%ee~)QzEo%EY@8`l5wGmB|<ptT2OBcoVsP0faA_-rr7;LbEs<0FUkQwvX7F1PzB@4ALCB=
+#RUIF8rZ-)?6g!YT?|fHMpiqxl)4R*LRwFvE@^nm(z;q!Fr(v^#wIuGANMbHTO{ivBN^<+YO6gi+|(Ue_L{l%7Ft;sna!G3vJY&A
+g1u~xgUdb52xAl06rGIfnfGH^+4vzRY~adBd4Qo%BWoO;Y5UOxz#`Sww{B_p<PaK|ebh}>Xc5C4c5AM|IVksx-yB@@^{)HyaQvn6
+9lFaeo9#pDez||cV8q@v2aEe<FvM6siyvFJrh-sLhIQys-FJuyVGd$b{VN}5jW^2TCTmrJN=GO4e7MRSIbAyE-@*sQ0COuzy;WRQ
+{i-U8Ffdjz`EbKrE!R-}EhR3Gqc}P@tkVO8X9V3!beB9)uG5@+HHGqHddT;mV18ZBW~DYR!=)1<2#90#YZ^q?YH8+0KdWHoxis?Y
+c@el8RK{;XVX*2n8&30M{}fvRJ~4svZ+LlWatt!8WCA9M^rTDXTNk;IT85Uupo<R~g)Ub1L13yl&CBLOQCuy<fJ*+&SjMN%X4Il_
+siH1ER?gsEzXY9Hl<2LZkI%Kwo-?)C=L3<?M_HgCd=`<!cA8}7`*CSe7<E!mrh*^-4d&1j6gCbt{6B$aCQ83Jx%{f!v;3h^b-3}^
+0r48H>u;95=~}K;7q%neq3}rfqU&D@U*=~~qD3YTh2A!8`yXlh38vbmck7>O9=0eF?o2aX>D(SqSCh4jmz~HzJaH%|7G8@!d85tT
+K0EYJ^iJKLL9z!6%|Lq+>66V($C-95s#%>=z^x;jL)N+0)cMc2y(4=s+L}7Y1DPy4olIqGb{XucmVzCOhP`R?t}>2^V1|TdZ`#9A
+#0!l|ee>ruh;e5Oy(Ac3=0#@=-^`2kj8nT?QRxVo+ccZfvjz#n+?t(l_BJ(aVA`aK#ysE&$G%f3-aMl-88g~~C_$8$Vy&&h%i$mR
+{g8wI^E`UWr9ca?3C9}R$&+Ft;lIESwrk|tg3teXtETy~2(+5|-{YV$J?i~sm4nT2jxYOiQE855xDB5;m7k!-DKZ@|S|l89tww0U
+I#ZZKn}obg$$a5_4~NX*JV;#NlN8J}Xl1U;jf^p}T5>4ttSUJIr^>rH32jZyw6;&;Dc2e;kha2bOpDW&p(x3Pe9|mHkGE(b|Em_a
+yWG?<A93nL&d!{Jj)WHE7D+8^XFJnE@E&4X)!j?^w=frX)FB)SvoN;nLRM4K9Lx%66)qqxBsuIPfXZq}tAaR-@<4MCY8Px*Yq)$c
+RaQIN(BT4;ELE`xmhHZT^&+du$&ey7HTKw~usYki)=G(Vs&%fk6C$mQIy-~nHa49>xw4Cl04*EZNNlm{a7xDISll5|FR`e@H@VsZ
+7n0-*Z6?|v^ZYU3Ztu<OllN;<(&7Bl0jAEa@Q`1zn(_j2!eX!E#LS6E;k=M`Mz>QkUV!5^1k=Zs!s%gn*BqBC3GdPJZk^G|PXT17
+ZF)?MEVQ@NKM9PomSs^#{cjaw`<eWj%W`S47*EIPPp&*r@~!&+Z|~1Z`Jc4-T>}VjJGO3-eCbc~pFBDLmQUXya{u<<m+SEO39pRF
+!K;bx(eyQ0^)Ht6f*^TR&_9Zg?`n}<v6g5%nk`Kw`S;9=JL^~e5wCy0{Ie@d&pwKsrJL|*&<rk{Qx_dHKg2Aq$7|u8*h7sSa;x}#
+skEDBF)v@iwb)9Zzm=}SZvPH!nU%ki2T5Ocurh-=|1N)MFOG`c>h<1dd)~mCm{YgYCHDzAPs8hej_w=%2ZNpRO}bayN!!$%xVd<M
+ww106nrJ*OzxlZ>YT1q0gMX^S`VIMrJRr7K9>EJ}(#LwgxVNya`t+WtuxHI*50~HU`pE7FDsy93&tlg*r5iANlc>BiCgU54Zr9#r
+vScpsyjO+iy(8$Tb%f{DdiY=X*0n*j9WQP1vg^g%`2D!%BJYKL+Vh@-w^y%w4ogd=V)yVfqPy=o;mwqu-bJ-;kKobVTF?6z_zZH(
 """
 POINTS = [*range(0x40000), *range(0xE0000, 0xE1000)]    # the others are empty or private
 
 def kind(database: Any, c: int) -> int:
     """Returns combining class | letter 1, number 2, white space 3 << 8 | NFC may change it << 10 |
-    no column of its own << 11."""
+    columns on a terminal << 11."""
     combining, category = database.combining(chr(c)), database.category(chr(c))
+    wide = category != "Cn" and database.east_asian_width(chr(c)) in "WF"
     return (combining | {"L": 1, "N": 2}.get(category[0], 0) << 8 | (combining > 0) << 10
-            | (category in ("Mn", "Me", "Cf")) << 11)
+            | (0 if category in ("Mn", "Me", "Cf") else 1 + wide) << 11)
 
 def unicode_tables() -> Tuple[List[int], List[int], List[int], List[int]]:
     """Returns block, chars, decompositions, compositions: see Tokenizer in tokenizer.c. UNICODE has
-    arrays of LEB128 numbers: lengths of runs, their kinds (0: that of 3.2, or 1 + kind), lengths of
-    runs of one column and two by turns, the columns of decompositions as differences."""
+    arrays of LEB128 numbers: lengths of runs, their kinds (0: that of 3.2, or 1 + kind), the
+    columns of decompositions as differences."""
     old, flat = unicodedata.ucd_3_2_0, itertools.chain.from_iterable
     packed = zlib.decompress(base64.b85decode("".join(UNICODE.split())))
     numbers = iter([sum((byte & 127) << 7 * i for i, byte in enumerate(leb))
                     for leb in re.findall(rb"(?s)[\x80-\xff]*[\0-\x7f]", packed)])
-    lengths, kinds, widths, *columns = [[*itertools.islice(numbers, n)] for n in numbers]
+    lengths, kinds, *columns = [[*itertools.islice(numbers, n)] for n in numbers]
     table = [1 << 11] * 0x110000
-    for c, new, double in zip(POINTS, flat(map(itertools.repeat, kinds, lengths)),
-                              flat(map(itertools.repeat, itertools.cycle((0, 1)), widths))):
-        new = new - 1 if new else kind(old, c)
-        table[c] = new & 0x7FF | (0 if new >> 11 else 1 + double) << 11
+    for c, new in zip(POINTS, flat(map(itertools.repeat, kinds, lengths))):
+        table[c] = new - 1 if new else kind(old, c)
 
     pairs = {c: parts for c, *parts in zip(*(itertools.accumulate(
         -(d + 1 >> 1) if d % 2 else d >> 1 for d in column) for column in columns))}
@@ -610,8 +597,9 @@ def read_tensor_list(path: str) -> Dict[str, Tensor]:
         if not 8 < start <= min(file_size, MAX_JSON):
             raise Refusal("not a safetensors file, or truncated", path, AGAIN)
         header = parse_json(file.read(start - 8).decode("utf-8", "replace"), path)
+    header.values.pop("__metadata__", None)
     tensors, end = {}, start
-    for name in header.values.keys() - {"__metadata__"}:
+    for name in header.values:
         entry = header.inside(name)
         shape, offsets = entry.get("shape", list), entry.get("data_offsets", list)
         if len(offsets) != 2 or not all(type(n) is int and n >= 0 for n in shape + offsets):
@@ -631,7 +619,7 @@ def find_tensors(directory: str) -> Dict[str, Tensor]:
     """Returns all tensors of model.safetensors, or else of the shards that its index names, or of
     shards without an index, by the names that `transformers` stores."""
     files = sorted(os.listdir(directory))
-    numbered = [name for name in files if re.fullmatch(r"model-\d+-of-\d+\.safetensors", name)]
+    shards = [name for name in files if re.fullmatch(r"model-\d+-of-\d+\.safetensors", name)]
     weight_map = None
     if "model.safetensors" in files:
         shards = ["model.safetensors"]
@@ -643,15 +631,11 @@ def find_tensors(directory: str) -> Dict[str, Tensor]:
                 raise Refusal(f"weight_map has {brief.repr(shard)} instead of a file name",
                               index.path, AGAIN)
         shards = sorted(set(weight_map.values()))
-    elif numbered and len(numbered) == int(re.findall(r"\d+", numbered[0])[1]):
-        shards = numbered
-    else:
-        for name in files:
-            if name.endswith(".safetensors"):
-                read_tensor_list(os.path.join(directory, name))         # refuses a Git LFS pointer
-        raise Refusal("no model.safetensors" + (", only pickled weights" if any(
-            name.startswith("pytorch_model") for name in files) else ""), directory,
-            "take a checkpoint with weights in safetensors files, not only an adapter")
+    elif not shards or len(shards) != int(re.findall(r"\d+", shards[0])[1]):
+        pickled = any(name.startswith("pytorch_model") for name in files)
+        raise Refusal("no model.safetensors" + (", only pickled weights" if pickled else ""),
+                      directory, "take a checkpoint with weights in safetensors files, not only an "
+                      "adapter")
     tensors: Dict[str, Tensor] = {}
     for shard in shards:
         for stored, tensor in read_tensor_list(os.path.join(directory, shard)).items():
@@ -693,8 +677,8 @@ def choose_tensors(c: Config, directory: str) -> Tuple[Config, List[Tensor]]:
     head, embedding = (found.get(name) for name in ("lm_head.weight", "model.embed_tokens.weight"))
     if c.tied and head and not embedding:
         found["model.embed_tokens.weight"] = found.pop("lm_head.weight")
-    elif c.tied and head and any(map(operator.ne, convert_tensors([head]),
-                                     convert_tensors([embedding]))):
+    elif c.tied and head and any(a != b for a, b in zip(
+            convert_tensors([head]), convert_tensors([embedding]))):
         c = c._replace(tied=False)
         say("note: lm_head.weight differs from the embedding and is used, though config.json says "
             "tied, as transformers 5.24 does", directory)
@@ -849,7 +833,6 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
         write_weights(out, convert_tensors(tensors), file_size - weights_offset)
     complete = True
     os.replace(temporary, out_path)
-    temporary = ""
     say(out_path, f"{name}, {kind}, {c.n_layers} layers of {c.dim}, vocabulary {c.vocab_size}, "
                   f"{file_size / 1e6:.1f} MB")
 
@@ -867,6 +850,9 @@ def main() -> int:
     parser.add_argument("--kind", choices=("base", "chat"),
                         help="how ./qwen runs it by default, if not as the checkpoint says")
     args = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) != signal.SIG_IGN:      # nohup ignores SIGHUP
+            signal.signal(number, interrupted)
     warnings.simplefilter("ignore")     # \q in a string of a template is no error
     try:
         export(args.directory, args.out, args.kind)

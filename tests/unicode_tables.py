@@ -30,16 +30,12 @@ WHITE_SPACE = {*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 
 def new_kind(c: int) -> int:
     """The kind in Unicode 16.0, and 0 if that is what kind() makes of 3.2."""
     if 0x1160 <= c < 0x1200 or 0xD7B0 <= c < 0xD800:        # vowels and finals of Hangul
-        made = kind(new, c) & 0x3FF | 3 << 10
+        made = kind(new, c) & 0x3FF | 1 << 10
     elif c == 0xAD:                                         # a soft hyphen is shown
-        made = 0
+        made = 1 << 11
     else:
         made = kind(new, c) | (c in WHITE_SPACE) * (3 << 8)
     return 0 if made == kind(old, c) else 1 + made
-
-
-def is_wide(c: int) -> int:
-    return new.category(chr(c)) != "Cn" and new.east_asian_width(chr(c)) in "WF"
 
 
 def runs(value: Callable[[int], int]) -> List[List[int]]:
@@ -57,7 +53,6 @@ def changes(values: List[int]) -> List[int]:
 def main() -> None:
     assert new.unidata_version == "16.0.0"
     kinds = runs(new_kind)
-    widths = runs(is_wide)[0]
     pairs = []
     for c in POINTS:
         parts = new.decomposition(chr(c))
@@ -65,7 +60,7 @@ def main() -> None:
             assert old.decomposition(chr(c)) in ("", parts)
             if not old.decomposition(chr(c)):
                 pairs.append([c] + [int(part, 16) for part in (parts + " 0").split()[:2]])
-    arrays = [*kinds, widths, *(changes(list(column)) for column in zip(*pairs))]
+    arrays = [*kinds, *(changes(list(column)) for column in zip(*pairs))]
     data = bytearray()
     for n in itertools.chain.from_iterable((len(array), *array) for array in arrays):
         while n > 127:
