@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse, ast, base64, contextlib, errno, itertools, json, math, os      # noqa: E401
 import re, reprlib, signal, stat, struct, sys, time, unicodedata, warnings, zlib    # noqa: E401
-from collections import namedtuple
+from collections import ChainMap, defaultdict, namedtuple
 from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 
 ALIGN = 64                              # bytes; sections, arrays, tensors start at multiples of it
@@ -35,6 +35,10 @@ brief.maxstring = brief.maxother = 80
 
 class Refusal(Exception):
     """Refusal(what is wrong, in which file, what to do)."""
+
+def refuse_if(wrong: Any, what: str, path: str, advice: str = UNSUPPORTED) -> None:
+    if wrong:
+        raise Refusal(what, path, advice)
 
 # -- The terminal, signals -------------------------------------------------------------------------
 
@@ -71,8 +75,8 @@ class Settings:
     def __init__(self, path: str, values: Dict[str, Any]):
         self.path, self.values = path, values
 
-    def refuse(self, name: str, advice: str = UNSUPPORTED) -> NoReturn:
-        raise Refusal(f"{name} is {brief.repr(self.values.get(name))}", self.path, advice)
+    def refuse_if(self, wrong: Any, name: str, advice: str = UNSUPPORTED) -> None:
+        refuse_if(wrong, f"{name} is {brief.repr(self.values.get(name))}", self.path, advice)
 
     def get(self, name: str, kind: type, default: Any = None, low: float = 0,
             high: float = 1e6) -> Any:
@@ -80,14 +84,12 @@ class Settings:
         counts as missing; a missing field without a default is refused."""
         value = self.values.get(name)
         value = default if value is None else value
-        if value is None:
-            raise Refusal(f"{name} is missing", self.path, COMPLETE)
+        refuse_if(value is None, f"{name} is missing", self.path, COMPLETE)
         if kind is float and type(value) is int:
             value = float(value)
-        if type(value) is not kind:
-            self.refuse(name, f"it should be of type {kind.__name__}")
-        if kind in (int, float) and not low <= value <= high:
-            self.refuse(name, f"it should be between {low} and {high}")
+        self.refuse_if(type(value) is not kind, name, f"it should be of type {kind.__name__}")
+        self.refuse_if(kind in (int, float) and not low <= value <= high, name,
+                       f"it should be between {low} and {high}")
         return value
 
     def inside(self, name: str) -> Settings:
@@ -96,25 +98,22 @@ class Settings:
 def open_input(path: str) -> Any:
     """Opens a file to read. Refuses what git and the Hub's cache leave in the place of a file, and
     devices and pipes, which may have no end."""
-    file = open(path, "rb", opener=lambda name, flags: os.open(
-        name, flags | getattr(os, "O_NONBLOCK", 0)))        # opening a pipe would wait for a writer
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        raise Refusal("not a regular file", path, COMPLETE)
+    mode = os.stat(path).st_mode
+    refuse_if(not stat.S_ISREG(mode) and not stat.S_ISDIR(mode), "not a regular file", path,
+              COMPLETE)
+    file = open(path, "rb")             # which refuses a directory
     start = file.read(200)
     file.seek(0)
-    if start.startswith(b"version https://git-lfs"):
-        raise Refusal("a Git LFS pointer instead of the file", path,
-                      "run `git lfs pull` in its directory")
-    if re.fullmatch(rb"(\.\./)+[\w./-]+\s*", start):
-        raise Refusal("the text of a link instead of the file", path,
-                      "copy the checkpoint together with what its links lead to")
+    refuse_if(start.startswith(b"version https://git-lfs"), "a Git LFS pointer instead of the file",
+              path, "run `git lfs pull` in its directory")
+    refuse_if(re.fullmatch(rb"(\.\./)+[\w./-]+\s*", start), "the text of a link instead of the "
+              "file", path, "copy the checkpoint together with what its links lead to")
     return file
 
 def read_text(path: str) -> str:
     with open_input(path) as file:
         data = file.read(MAX_JSON + 1)
-    if len(data) > MAX_JSON:
-        raise Refusal("larger than 64 MB", path, COMPLETE)
+    refuse_if(len(data) > MAX_JSON, "larger than 64 MB", path, COMPLETE)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -149,10 +148,9 @@ def read_json(directory: str, name: str, optional: bool = False) -> Settings:
 def read_config(config: Settings) -> Config:
     """Returns the shape from config.json. Refuses a setting that would change a logit in a way
     that ./qwen does not compute, and accepts one that changes none."""
-    values = config.values
-    if values.get("architectures") not in (["Qwen2ForCausalLM"], ["Qwen3ForCausalLM"]):
-        config.refuse("architectures")
-    qwen3 = values["architectures"] == ["Qwen3ForCausalLM"]
+    values, known = config.values, (["Qwen2ForCausalLM"], ["Qwen3ForCausalLM"])
+    config.refuse_if(values.get("architectures") not in known, "architectures")
+    qwen3 = values["architectures"] == known[1]
     rope_name = "rope_scaling" if values.get("rope_scaling") else "rope_parameters"
     rope = Settings(config.path, {**values, **config.get(rope_name, dict, {})})
     scaling = rope.values.get("rope_type") or rope.values.get("type") or "default"
@@ -174,66 +172,63 @@ def read_config(config: Settings) -> Config:
     layers = config.get("layer_types", list, [])
     if not layers and window and config.get("max_window_layers", int, 28) < c.n_layers:
         layers = ["sliding_attention"]
-    full = ["full_attention"]
-    if type(window) is int and window >= c.max_positions:
-        full.append("sliding_attention")
-    for name, wrong, advice in (
-            ("quantization_config", values.get("quantization_config"), UNQUANTISED),
-            ("quantization", values.get("quantization"), UNQUANTISED),
-            ("hidden_act", values.get("hidden_act", "silu") not in ("silu", "swish"),
-             "only silu is supported"),
-            ("attention_bias", config.get("attention_bias", bool, False) and qwen3,
-             "Qwen3 is supported without biases"),
-            (rope_name, scaling != "default" and (scaling, rope.values.get("factor"))
-             != ("linear", 1) or rope.values.get("partial_rotary_factor") not in (None, 1),
-             "it changes the logits of short texts, too: remove it from a copy of config.json to "
-             "run the model as it was before"),
-            ("head_dim" if own_head_dim else "hidden_size",
-             c.head_dim % 2 or not own_head_dim and dim % n_heads,
-             f"it should be num_attention_heads {n_heads} times an even head_dim"),
-            ("num_key_value_heads", n_heads % c.n_kv_heads,
-             f"it should divide num_attention_heads {n_heads}"),
-            ("layer_types" if values.get("layer_types") else "use_sliding_window",
-             any(layer not in full for layer in layers), "only full attention is supported")):
-        if wrong:
-            config.refuse(name, advice)
+    long = type(window) is int and window >= c.max_positions
+    config.refuse_if(values.get("quantization_config"), "quantization_config", UNQUANTISED)
+    config.refuse_if(values.get("quantization"), "quantization", UNQUANTISED)
+    config.refuse_if(values.get("hidden_act", "silu") not in ("silu", "swish"), "hidden_act",
+                     "only silu is supported")
+    config.refuse_if(config.get("attention_bias", bool, False) and qwen3, "attention_bias",
+                     "Qwen3 is supported without biases")
+    config.refuse_if(
+        scaling != "default" and (scaling, rope.values.get("factor")) != ("linear", 1)
+        or rope.values.get("partial_rotary_factor") not in (None, 1), rope_name, "it changes the "
+        "logits of short texts, too: remove it from a copy of config.json to run the model as it "
+        "was before")
+    config.refuse_if(c.head_dim % 2 or not own_head_dim and dim % n_heads,
+                     "head_dim" if own_head_dim else "hidden_size",
+                     f"it should be num_attention_heads {n_heads} times an even head_dim")
+    config.refuse_if(n_heads % c.n_kv_heads, "num_key_value_heads",
+                     f"it should divide num_attention_heads {n_heads}")
+    config.refuse_if(any(layer != "full_attention" and not (long and layer == "sliding_attention")
+                         for layer in layers),
+                     "layer_types" if values.get("layer_types") else "use_sliding_window",
+                     "only full attention is supported")
     return c
 
-# What `transformers` applies and ./qwen does not, with the value that has no effect. None, false
-# and an empty list have none either.
-UNAPPLIED = {"max_length": 20, **dict.fromkeys((
-    "bad_words_ids begin_suppress_tokens constraints dola_layers exponential_decay_length_penalty "
-    "force_words_ids forced_bos_token_id forced_decoder_ids forced_eos_token_id max_time "
-    "sequence_bias stop_strings suppress_tokens top_h watermarking_config").split()),
-    **dict.fromkeys("diversity_penalty encoder_no_repeat_ngram_size epsilon_cutoff eta_cutoff "
-                    "min_length min_new_tokens no_repeat_ngram_size penalty_alpha".split(), 0),
-    **dict.fromkeys("encoder_repetition_penalty guidance_scale num_beam_groups num_beams "
-                    "num_return_sequences typical_p".split(), 1)}
+# What ./qwen applies: name, type, default of `transformers`, limits; in the order of the header.
+APPLIED = (
+    ("max_new_tokens", int, 0), ("do_sample", bool, False), ("temperature", float, 1.0),
+    ("top_k", int, 50, -1, 1 << 30), ("top_p", float, 1.0, 0, 1), ("min_p", float, 0.0, 0, 1),
+    ("repetition_penalty", float, 1.0, 1e-6))
+# What it does not, by the value that has no effect. null, false and an empty list have none either.
+UNAPPLIED = {
+    None: "bad_words_ids begin_suppress_tokens constraints dola_layers forced_bos_token_id "
+          "exponential_decay_length_penalty force_words_ids forced_decoder_ids forced_eos_token_id "
+          "max_time sequence_bias stop_strings suppress_tokens top_h watermarking_config",
+    0: "diversity_penalty encoder_no_repeat_ngram_size epsilon_cutoff eta_cutoff min_length "
+       "min_new_tokens no_repeat_ngram_size penalty_alpha",
+    1: "encoder_repetition_penalty guidance_scale num_beam_groups num_beams num_return_sequences "
+       "typical_p", 20: "max_length"}
 
 def read_generation(directory: str, config: Settings,
-                    vocab_size: int) -> Tuple[List[int], Tuple[Any, ...]]:
-    """Returns (eos ids, the fields of the header from max_new_tokens to repetition_penalty): of
-    generation_config.json, completed by the defaults of `transformers`."""
+                    vocab_size: int) -> Tuple[List[int], List[Any]]:
+    """Returns (eos ids, the values of APPLIED) of generation_config.json, completed by the defaults
+    of `transformers`."""
     generation = read_json(directory, "generation_config.json", optional=True)
     source = generation if os.path.lexists(generation.path) else config
     eos = source.values.get("eos_token_id")
     listed = eos if type(eos) is list else [eos] * (eos is not None)
-    if any(type(i) is not int for i in listed):
-        source.refuse("eos_token_id", "it should be an id or a list of ids")
+    source.refuse_if(any(type(i) is not int for i in listed), "eos_token_id",
+                     "it should be an id or a list of ids")
     kept = [i for i in dict.fromkeys(listed) if 0 <= i < vocab_size][:32]
     if not kept or set(kept) != set(listed):
         say(f"note: eos_token_id is {brief.repr(eos)}, {len(kept)} of them kept"
             + ("" if kept else ", nothing ends a generation in base mode"), source.path)
-    ignored = [name for name, neutral in UNAPPLIED.items() if not (
+    ignored = [name for neutral, names in UNAPPLIED.items() for name in names.split() if not (
         generation.values.get(name) in (None, [], {}, neutral) or generation.values[name] is False)]
     if ignored:
         say(f"note: ./qwen does not apply {', '.join(ignored)}", generation.path)
-    return kept, (
-        generation.get("max_new_tokens", int, 0), generation.get("do_sample", bool, False),
-        generation.get("temperature", float, 1.0),
-        max(0, generation.get("top_k", int, 50, -1, 1 << 30)),
-        generation.get("top_p", float, 1.0, 0, 1), generation.get("min_p", float, 0.0, 0, 1),
-        generation.get("repetition_penalty", float, 1.0, 1e-6))
+    return kept, [max(0, generation.get(*field)) for field in APPLIED]      # top_k may be -1
 
 def read_tokenizer_eos(config: Settings, added: Dict[str, int], eos: List[int], kind: str) -> int:
     """Returns the id of tokenizer_config.json's eos_token, or NONE."""
@@ -270,7 +265,7 @@ FUNCTIONS = {
     "modulo": lambda x, n: divmod(x, n)[1], "default": lambda x, other: other if x == "" else x,
     "is_defined": lambda x: x != "", "is_string": lambda x: type(x) is str and x != "",
     "is_none": lambda x: x is None, "is_true": lambda x: x is True,
-    "is_false": lambda x: x is False, "namespace": lambda **fields: Fields(fields)}
+    "is_false": lambda x: x is False, "namespace": lambda **fields: defaultdict(str, fields)}
 HARMLESS = set("""Expression Load Name Constant List ListComp comprehension Store Subscript Slice
     Index Call keyword IfExp BoolOp And Or UnaryOp Not USub BinOp Add Sub Compare Eq NotEq Lt LtE
     Gt GtE In NotIn""".split())
@@ -279,12 +274,7 @@ CHATS = ([("user", " Q\n")], [("user", "Q")], [("system", "S"), ("user", "Q")],
          [("user", "Q"), ("assistant", "<think>\nR\n</think>\n\nA"), ("user", "Q")])
 PLAIN_CHATS = "chats will be ChatML without a default system message"
 
-class Fields(dict):
-    """Names and their values. One that is not set is "", as it is when a template shows it."""
-    def __missing__(self, name: str) -> str:
-        return ""
-
-def evaluate(text: str, names: Fields) -> Any:
+def evaluate(text: str, names: ChainMap) -> Any:
     """Returns the value of an expression in a template, whose grammar is nearly Python's. Python
     evaluates what it can do no harm with; anything else raises."""
     parts = re.split("(" + STRING + ")", text.strip())
@@ -305,9 +295,10 @@ def evaluate(text: str, names: Fields) -> Any:
 def render(template: str, chat: List[Tuple[str, str]], tokens: Dict[str, Any]) -> Optional[str]:
     """Returns what a template makes of a chat, or None if it is not followed. Tags become lines of
     a Python program, in which expressions and text stand in quotes only."""
-    messages = [Fields(role=role, content=text) for role, text in chat]
-    names = Fields({**FUNCTIONS, **tokens, "messages": messages, "add_generation_prompt": True,
-                    "true": True, "false": False, "none": None})
+    messages = [defaultdict(str, role=role, content=text) for role, text in chat]
+    names = ChainMap(defaultdict(str, {         # what is not set is "", as where it is shown
+        **FUNCTIONS, **tokens, "messages": messages, "add_generation_prompt": True,
+        "true": True, "false": False, "none": None}))
     left, out = 1 << 20, []             # characters to read and make: loops may be endless
 
     def value(expression: str) -> Any:
@@ -319,12 +310,11 @@ def render(template: str, chat: List[Tuple[str, str]], tokens: Dict[str, Any]) -
         return result
 
     def turns(items: List[Any]) -> Iterator[Any]:
-        outer = dict(names)             # what a turn of a loop sets ends with it
-        for i, item in enumerate(items):
-            names.update(loop=Fields(first=i == 0, last=i + 1 == len(items), index0=i, index=i + 1))
+        for i, item in enumerate(items):        # what a turn of a loop sets ends with it
+            names.maps.insert(0, {"loop": dict(
+                first=i == 0, last=i + 1 == len(items), index0=i, index=i + 1)})
             yield item
-            names.clear()
-            names.update(outer)
+            names.maps.pop(0)
 
     program, blocks = "", []
     try:
@@ -366,9 +356,9 @@ def read_template(directory: str, config: Settings) -> Tuple[Tuple[int, int, int
     if template is None:
         say("note: no chat template, " + PLAIN_CHATS, directory)
         return (1, 1, 0), b""
-    if type(template) is not str or len(template) > MAX_TEMPLATE:
-        config.refuse("chat_template", "it should be a text of 65,536 characters at most, or a "
-                      "list with one named default")
+    config.refuse_if(type(template) is not str or len(template) > MAX_TEMPLATE, "chat_template",
+                     "it should be a text of 65,536 characters at most, or a list with one named "
+                     "default")
     for old, new in WHITE_SPACE:
         template = re.sub(old, new, template)
     if "<|im_start|>" not in template or "<|im_end|>" not in template:
@@ -390,9 +380,8 @@ def read_template(directory: str, config: Settings) -> Tuple[Tuple[int, int, int
                 f"makes {text!r} of a chat, ./qwen {own!r}"), config.path)
             break
     encoded = system.encode("utf-8", "replace")
-    if len(encoded) > 768:
-        raise Refusal(f"the default system message has {len(encoded)} bytes", config.path,
-                      "shorten it to 768 in the chat template")
+    refuse_if(len(encoded) > 768, f"the default system message has {len(encoded)} bytes",
+              config.path, "shorten it to 768 in the chat template")
     return (1, opening, cuts), encoded
 
 # -- The tokenizer section -------------------------------------------------------------------------
@@ -410,59 +399,50 @@ def check_pipeline(tokenizer: Settings, model: Settings) -> None:
              "invert": False}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
     steps = tokenizer.inside("pre_tokenizer").get("pretokenizers", list, [])
-    for step in steps:
-        if type(step) is dict:
-            step.pop("trim_offsets", None)
-    parts = {name: tokenizer.get(name, dict, byte_level) for name in ("decoder", "post_processor")}
-    for name, right in (("pre_tokenizer", steps == [split, byte_level]),
-                        ("normalizer", tokenizer.values.get("normalizer") == {"type": "NFC"}),
-                        *((name, parts[name].get("type") == "ByteLevel") for name in parts)):
-        if not right:
-            tokenizer.refuse(name)
+    accepted = [[split, {**byte_level, **more}]
+                for more in ({}, {"trim_offsets": False}, {"trim_offsets": True})]
+    tokenizer.refuse_if(tokenizer.values.get("normalizer") != {"type": "NFC"}, "normalizer")
+    tokenizer.refuse_if(steps not in accepted, "pre_tokenizer")
+    for name in ("decoder", "post_processor"):
+        found = tokenizer.get(name, dict, byte_level).get("type")
+        tokenizer.refuse_if(found != "ByteLevel", name)
     for name in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
                  "byte_fallback", "ignore_merges", "type"):
-        if model.values.get(name) and model.values[name] != "BPE":
-            model.refuse(name)
+        model.refuse_if(model.values.get(name) and model.values[name] != "BPE", name)
 
 def read_tokens(tokenizer: Settings, model: Settings, vocab_size: int,
                 may_change: Any) -> Tuple[Dict[int, bytes], Dict[str, int], List[int]]:
     """Returns ({id: bytes} of all tokens, {text: id} of the added ones, the header's `added`).
     `may_change` tells of a code point whether NFC may change it."""
-    def refuse(what: str) -> NoReturn:
-        raise Refusal(what, tokenizer.path, UNSUPPORTED)
-
-    vocab, alphabet = model.get("vocab", dict), byte_alphabet()
-    for text, i in vocab.items():
-        if type(i) is not int or not 0 <= i < vocab_size:
-            refuse(f"vocab gives {brief.repr(text)} the id {brief.repr(i)}, beyond vocab_size")
-    if "" in vocab or not set(map(ord, set().union(*vocab))) <= set(alphabet):
-        refuse("vocab has a token that is not made of the byte-level alphabet")
+    vocab, alphabet, path = model.get("vocab", dict), byte_alphabet(), tokenizer.path
+    wrong = [(text, i) for text, i in vocab.items()
+             if type(i) is not int or not 0 <= i < vocab_size]
+    refuse_if(wrong, f"vocab has ids that are none or beyond vocab_size: {brief.repr(wrong)}", path)
+    refuse_if("" in vocab or not set(map(ord, set().union(*vocab))) <= set(alphabet),
+              "vocab has a token that is not made of the byte-level alphabet", path)
     tokens = {i: text.translate(alphabet).encode("latin-1") for text, i in vocab.items()}
-    if len(tokens) != len(vocab):
-        refuse("vocab gives one id to two tokens")
-    if not {bytes([byte]) for byte in range(256)} <= set(tokens.values()):
-        refuse("vocab lacks some of the 256 single bytes")
+    refuse_if(len(tokens) != len(vocab), "vocab gives one id to two tokens", path)
+    refuse_if(not {bytes([byte]) for byte in range(256)} <= set(tokens.values()),
+              "vocab lacks some of the 256 single bytes", path)
 
     added: Dict[str, int] = {}
     flags: Dict[int, int] = {}
     for entry in tokenizer.get("added_tokens", list):
-        token = Settings(f"{tokenizer.path}, added_tokens", entry if type(entry) is dict else {})
+        token = Settings(f"{path}, added_tokens", entry if type(entry) is dict else {})
         text, i = token.get("content", str), token.get("id", int, None, 0, vocab_size - 1)
-        normalized = token.get("normalized", bool, False)
+        called, normalized = brief.repr(text), token.get("normalized", bool, False)
         for flag in ("single_word", "lstrip", "rstrip"):
-            if token.get(flag, bool, False):
-                refuse(f"the added token {brief.repr(text)} has {flag}")
+            refuse_if(token.get(flag, bool, False), f"the added token {called} has {flag}", path)
         taken = i in tokens and text not in vocab
-        if not text or text in added or vocab.get(text, i) != i or taken:
-            refuse(f"the added token {brief.repr(text)} with id {i} is empty or contradicts others")
+        refuse_if(not text or text in added or vocab.get(text, i) != i or taken,
+                  f"the added token {called} with id {i} is empty or contradicts others", path)
         changes = normalized and any(may_change(ord(c)) for c in text)
-        if changes or re.search("[\ud800-\udfff]", text):
-            refuse(f"the added token {brief.repr(text)} is no text in NFC")
+        refuse_if(changes or re.search("[\ud800-\udfff]", text),
+                  f"the added token {called} is no text in NFC", path)
         added[text], tokens[i] = i, text.encode()
         flags[i] = token.get("special", bool, False) << 31 | normalized << 30
     for text in SPECIAL:
-        if text not in added:
-            refuse(f"added_tokens lacks {text}")
+        refuse_if(text not in added, f"added_tokens lacks {text}", path)
     return tokens, added, [i | flags[i] for i in sorted(flags, key=lambda i: (-len(tokens[i]), i))]
 
 def merge_table(model: Settings) -> bytes:
@@ -477,9 +457,8 @@ def merge_table(model: Settings) -> bytes:
             pair, joined = (vocab[a], vocab[b]), vocab[a + b]
         except (TypeError, ValueError, KeyError):
             pair = None
-        if pair is None or pair in seen:
-            raise Refusal(f"merge {rank}, {brief.repr(merge)}, is a repetition, or not two tokens "
-                          "that join to one", model.path, AGAIN)
+        refuse_if(pair is None or pair in seen, f"merge {rank}, {repr(merge)[:80]}, is a repetition, "
+                  "or not two tokens that join to one", model.path, AGAIN)
         seen.add(pair)
         slot = ((pair[0] * 0x9E3779B1 + pair[1]) * 0x85EBCA6B & 0xFFFFFFFF) >> (32 - bits)
         while slots[slot] is not empty:
@@ -594,25 +573,24 @@ def read_tensor_list(path: str) -> Dict[str, Tensor]:
     with open_input(path) as file:
         file_size = os.fstat(file.fileno()).st_size
         start = 8 + int.from_bytes(file.read(8), "little")
-        if not 8 < start <= min(file_size, MAX_JSON):
-            raise Refusal("not a safetensors file, or truncated", path, AGAIN)
+        refuse_if(not 8 < start <= min(file_size, MAX_JSON), "not a safetensors file, or truncated",
+                  path, AGAIN)
         header = parse_json(file.read(start - 8).decode("utf-8", "replace"), path)
     header.values.pop("__metadata__", None)
     tensors, end = {}, start
     for name in header.values:
         entry = header.inside(name)
         shape, offsets = entry.get("shape", list), entry.get("data_offsets", list)
-        if len(offsets) != 2 or not all(type(n) is int and n >= 0 for n in shape + offsets):
-            raise Refusal("malformed shape or data_offsets", entry.path, AGAIN)
+        ok = len(offsets) == 2 and all(type(n) is int and n >= 0 for n in shape + offsets)
+        refuse_if(not ok, "malformed shape or data_offsets", entry.path, AGAIN)
         tensors[name] = Tensor(path, name, entry.get("dtype", str), shape, start + offsets[0],
                                offsets[1] - offsets[0])
     for tensor in sorted(tensors.values(), key=lambda t: (t.offset, t.size)):
-        if tensor.offset != end or tensor.size < 0:
-            raise Refusal(f"data_offsets of {brief.repr(tensor.name)} leave a gap or overlap", path,
-                          AGAIN)
+        refuse_if(tensor.offset != end or tensor.size < 0, "data_offsets of "
+                  f"{brief.repr(tensor.name)} leave a gap or overlap", path, AGAIN)
         end += tensor.size
-    if end != file_size:
-        raise Refusal(f"truncated or damaged, {file_size} bytes instead of {end}", path, AGAIN)
+    refuse_if(end != file_size, f"truncated or damaged, {file_size} bytes instead of {end}", path,
+              AGAIN)
     return tensors
 
 def find_tensors(directory: str) -> Dict[str, Tensor]:
@@ -627,22 +605,21 @@ def find_tensors(directory: str) -> Dict[str, Tensor]:
         index = read_json(directory, "model.safetensors.index.json")
         weight_map = index.get("weight_map", dict)
         for shard in weight_map.values():
-            if type(shard) is not str or not re.fullmatch(r"[^/\0-\x1f\ud800-\udfff]+", shard):
-                raise Refusal(f"weight_map has {brief.repr(shard)} instead of a file name",
-                              index.path, AGAIN)
+            refuse_if(shard not in files, f"weight_map has {brief.repr(shard)}, which is no file "
+                      "there", index.path, COMPLETE)
         shards = sorted(set(weight_map.values()))
-    elif not shards or len(shards) != int(re.findall(r"\d+", shards[0])[1]):
+    else:
         pickled = any(name.startswith("pytorch_model") for name in files)
-        raise Refusal("no model.safetensors" + (", only pickled weights" if pickled else ""),
-                      directory, "take a checkpoint with weights in safetensors files, not only an "
-                      "adapter")
+        refuse_if(not shards or len(shards) != int(re.findall(r"\d+", shards[0])[1]),
+                  "no model.safetensors" + (", only pickled weights" if pickled else ""), directory,
+                  "take a checkpoint with weights in safetensors files, not only an adapter")
     tensors: Dict[str, Tensor] = {}
     for shard in shards:
         for stored, tensor in read_tensor_list(os.path.join(directory, shard)).items():
             name = re.sub(r"^(model\.)*(?=embed_tokens|layers|norm)", "model.", stored)
-            if name in tensors or weight_map and weight_map.get(stored) != shard:
-                raise Refusal(f"{brief.repr(stored)} is in {shard}, too, or not in weight_map",
-                              directory, AGAIN)
+            refuse_if(name in tensors or weight_map and weight_map.get(stored) != shard,
+                      f"{brief.repr(stored)} is in {shard}, too, or not in weight_map", directory,
+                      AGAIN)
             tensors[name] = tensor
     return tensors
 
@@ -671,9 +648,9 @@ def choose_tensors(c: Config, directory: str) -> Tuple[Config, List[Tensor]]:
     """Returns the shape as the stored tensors have it, and the tensors of the .bin in its order,
     each of the right shape and of a type that can be converted."""
     found, chosen = find_tensors(directory), []
-    if any(name.endswith((".qweight", ".scales", ".qzeros", ".weight_scale", ".weight_scale_inv",
-                          ".absmax", ".weight_packed")) for name in found):
-        raise Refusal("quantised tensors", directory, UNQUANTISED)
+    refuse_if(any(name.endswith((
+        ".qweight", ".scales", ".qzeros", ".weight_scale", ".weight_scale_inv", ".absmax",
+        ".weight_packed")) for name in found), "quantised tensors", directory, UNQUANTISED)
     head, embedding = (found.get(name) for name in ("lm_head.weight", "model.embed_tokens.weight"))
     if c.tied and head and not embedding:
         found["model.embed_tokens.weight"] = found.pop("lm_head.weight")
@@ -685,14 +662,13 @@ def choose_tensors(c: Config, directory: str) -> Tuple[Config, List[Tensor]]:
     if c.qkv_bias and not any(name.endswith("_proj.bias") for name in found):
         c = c._replace(qkv_bias=False)
     for name, shape in tensor_shapes(c):
-        if name not in found:
-            raise Refusal(f"tensor {name} is missing", directory, COMPLETE)
+        refuse_if(name not in found, f"tensor {name} is missing", directory, COMPLETE)
         tensor = found.pop(name)
-        if (tensor.shape != shape
-                or tensor.size != math.prod(shape) * DTYPE_SIZE.get(tensor.dtype, 0)):
-            raise Refusal(f"tensor {tensor.name} has the dtype {brief.repr(tensor.dtype)}, the "
-                          f"shape {brief.repr(tensor.shape)} and {tensor.size} bytes", tensor.path,
-                          f"by config.json it should have the shape {shape}, in BF16, F16 or F32")
+        refuse_if(tensor.shape != shape
+                  or tensor.size != math.prod(shape) * DTYPE_SIZE.get(tensor.dtype, 0),
+                  f"tensor {tensor.name} has the dtype {brief.repr(tensor.dtype)}, the shape "
+                  f"{brief.repr(tensor.shape)} and {tensor.size} bytes", tensor.path,
+                  f"by config.json it should have the shape {shape}, in BF16, F16 or F32")
         chosen.append(tensor)
     unused = sorted(n for n in found if n != "lm_head.weight" and not n.endswith(".inv_freq"))
     if unused:                          # beyond these two, which are often there and of no use
@@ -731,15 +707,14 @@ def convert(data: bytes, tensor: Tensor) -> bytes:
     if dtype == "F16":
         n = len(data) // 2
         data, dtype = struct.pack(f"<{n}f", *struct.unpack(f"<{n}e", data)), "F32"
-    if has_nonfinite(data, DTYPE_SIZE[dtype]):
-        raise Refusal(f"tensor {tensor.name} holds NaN or infinity", tensor.path, AGAIN)
+    refuse_if(has_nonfinite(data, DTYPE_SIZE[dtype]),
+              f"tensor {tensor.name} holds NaN or infinity", tensor.path, AGAIN)
     if len(tensor.shape) == 1 and dtype == "BF16":
         data = bf16_to_f32(data)
     if len(tensor.shape) == 2 and dtype == "F32":
         data = f32_to_bf16(data)
-        if has_nonfinite(data, 2):
-            raise Refusal(f"tensor {tensor.name} holds a number too large for bf16", tensor.path,
-                          "take a checkpoint in BF16")
+        refuse_if(has_nonfinite(data, 2), f"tensor {tensor.name} holds a number too large for "
+                  "bf16", tensor.path, "take a checkpoint in BF16")
     return data
 
 def convert_tensors(tensors: List[Tensor]) -> Iterator[bytes]:
@@ -753,24 +728,22 @@ def convert_tensors(tensors: List[Tensor]) -> Iterator[bytes]:
             file.seek(tensor.offset)
             for done in range(0, tensor.size, step):
                 data = file.read(min(step, tensor.size - done))
-                if len(data) != min(step, tensor.size - done):
-                    raise Refusal("the file shrank while it was read", tensor.path,
-                                  "run the export again")
+                refuse_if(len(data) != min(step, tensor.size - done), "the file shrank while it was "
+                          "read", tensor.path, "run the export again")
                 data = convert(data, tensor)
                 yield data
                 end += len(data)
 
 def write_weights(out: Any, pieces: Iterator[bytes], total: int) -> None:
     """Writes the pieces. Draws a bar on a terminal."""
-    start = shown = time.monotonic()
-    done = 0
+    done, shown = 0, time.monotonic()
     for piece in pieces:
         out.write(piece)
-        done, now = done + len(piece), time.monotonic()
-        if fancy and now - shown > 0.1:
-            shown = now
-            bar, speed = "#" * (30 * done // total), done / 1e6 / (now - start)
-            show(f"\r[{bar:30}] {done / 1e9:.2f} of {total / 1e9:.2f} GB, {speed:.0f} MB/s\x1b[K")
+        done += len(piece)
+        if fancy and time.monotonic() - shown > 0.1:
+            shown = time.monotonic()
+            bar = "#" * (30 * done // total)
+            show(f"\r[{bar:30}] {done / 1e9:.2f} of {total / 1e9:.2f} GB\x1b[K")
 
 # -- The file --------------------------------------------------------------------------------------
 
@@ -778,14 +751,13 @@ def check_out(out_path: str, directory: str) -> None:
     """Refuses to replace what is no regular file, and a file of the checkpoint, under any name."""
     if not os.path.exists(out_path):
         return
-    if not os.path.isfile(out_path):
-        raise Refusal("not a regular file", out_path, "give the name of a file to write")
+    refuse_if(not os.path.isfile(out_path), "not a regular file", out_path,
+              "give the name of a file to write")
     with open(out_path, "rb") as file:
         ours = file.read(8) == b"qwen.c\n\0"    # an earlier export may lie there
-    if not ours and any(os.path.samestat(os.stat(out_path), entry.stat())
-                        for entry in os.scandir(directory) if os.path.exists(entry.path)):
-        raise Refusal("this would replace a file of the checkpoint itself", out_path,
-                      "choose another name")
+    refuse_if(not ours and any(os.path.samestat(os.stat(out_path), entry.stat())
+                               for entry in os.scandir(directory) if os.path.exists(entry.path)),
+              "this would replace a file of the checkpoint itself", out_path, "choose another name")
 
 def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
     """Writes the checkpoint in `directory` to `out_path`. `kind`, "base" or "chat", overrides what
@@ -797,9 +769,10 @@ def export(directory: str, out_path: str, kind: Optional[str] = None) -> None:
     check_out(out_path, directory)
     eos, generation = read_generation(directory, config, c.vocab_size)
     c, tensors = choose_tensors(c, directory)
-    if {"tokenizer.json", "vocab.json"} & {*os.listdir(directory)} == {"vocab.json"}:
-        raise Refusal("vocab.json without tokenizer.json", directory, "make one with transformers: "
-                      "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)")
+    files = os.listdir(directory)
+    refuse_if("vocab.json" in files and "tokenizer.json" not in files,
+              "vocab.json without tokenizer.json", directory, "make one with transformers: "
+              "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)")
     section, added = tokenizer_section(read_json(directory, "tokenizer.json"), c.vocab_size)
     for dtype in sorted({t.dtype for t in tensors if len(t.shape) == 2} - {"BF16"}):
         say(f"note: {dtype} matrices are rounded to the nearest bf16", directory)
