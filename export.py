@@ -69,14 +69,12 @@ def interrupted(number: int, frame: object) -> None:
 
 # -- Files and JSON --------------------------------------------------------------------------------
 
-class Settings:
+class Settings(namedtuple("Settings", "path values")):
     """A JSON object that knows its file, so that every refusal names it."""
 
-    def __init__(self, path: str, values: Dict[str, Any]):
-        self.path, self.values = path, values
-
     def refuse_if(self, wrong: Any, name: str, advice: str = UNSUPPORTED) -> None:
-        refuse_if(wrong, f"{name} is {brief.repr(self.values.get(name))}", self.path, advice)
+        if wrong:
+            raise Refusal(f"{name} is {brief.repr(self.values.get(name))}", self.path, advice)
 
     def get(self, name: str, kind: type, default: Any = None, low: float = 0,
             high: float = 1e6) -> Any:
@@ -449,7 +447,7 @@ def merge_table(model: Settings) -> bytes:
     """The merges as a hash table, four u32 a slot: left, right, rank, id of the joined token."""
     vocab, merges = model.values["vocab"], model.get("merges", list)
     bits = max(1, (3 * len(merges) - 1).bit_length() - 1)       # at most two thirds full
-    empty = (0, 0, 0, NONE)
+    empty = struct.pack("<4I", 0, 0, 0, NONE)
     slots, seen = [empty] * (1 << bits), set()
     for rank, merge in enumerate(merges):
         try:                                        # "a b", or ["a", "b"] in newer files
@@ -457,14 +455,14 @@ def merge_table(model: Settings) -> bytes:
             pair, joined = (vocab[a], vocab[b]), vocab[a + b]
         except (TypeError, ValueError, KeyError):
             pair = None
-        refuse_if(pair is None or pair in seen, f"merge {rank}, {repr(merge)[:80]}, is a repetition, "
-                  "or not two tokens that join to one", model.path, AGAIN)
+        refuse_if(pair is None or pair in seen, f"merge {rank}, {repr(merge)[:80]}, is a "
+                  "repetition, or not two tokens that join to one", model.path, AGAIN)
         seen.add(pair)
         slot = ((pair[0] * 0x9E3779B1 + pair[1]) * 0x85EBCA6B & 0xFFFFFFFF) >> (32 - bits)
         while slots[slot] is not empty:
             slot = (slot + 1) % (1 << bits)
-        slots[slot] = (*pair, rank, joined)
-    return struct.pack(f"<{4 << bits}I", *itertools.chain.from_iterable(slots))
+        slots[slot] = struct.pack("<4I", *pair, rank, joined)
+    return b"".join(slots)
 
 
 # What Unicode 16.0 has beyond 3.2, made by tests/unicode_tables.py; 16.0 is what the split pattern
@@ -545,6 +543,9 @@ def unicode_tables() -> Tuple[List[int], List[int], List[int], List[int]]:
              for start in range(0, 0x110000, 256)]
     return block, [*flat(blocks)], [*flat((*pairs[c], c) for c in sorted(pairs))], [*flat(composed)]
 
+def pack(letter: str, values: List[int]) -> bytes:
+    return struct.pack(f"<{len(values)}{letter}", *values)
+
 def tokenizer_section(tokenizer: Settings, vocab_size: int) -> Tuple[bytes, Dict[str, int]]:
     """Returns (the section, {text: id} of the added tokens)."""
     model = tokenizer.inside("model")
@@ -559,10 +560,10 @@ def tokenizer_section(tokenizer: Settings, vocab_size: int) -> Tuple[bytes, Dict
     section = bytearray(struct.pack(
         "<8I16s16x", len(texts), len(added), len(merges) // 16, len(chars) // 256,
         len(decompositions) // 3, len(compositions) // 3, starts[-1], 0, b"16.0.0"))
-    for letter, values in (("I", [byte_ids[byte] for byte in range(256)]), ("I", starts),
-                           ("I", flagged), ("B", merges), ("H", block), ("H", chars),
-                           ("I", decompositions), ("I", compositions), ("B", b"".join(texts))):
-        section += bytes(-len(section) % ALIGN) + struct.pack(f"<{len(values)}{letter}", *values)
+    for array in (pack("I", [byte_ids[byte] for byte in range(256)]), pack("I", starts),
+                  pack("I", flagged), merges, pack("H", block), pack("H", chars),
+                  pack("I", decompositions), pack("I", compositions), b"".join(texts)):
+        section += bytes(-len(section) % ALIGN) + array
     return bytes(section), added
 
 # -- safetensors -----------------------------------------------------------------------------------
@@ -727,9 +728,10 @@ def convert_tensors(tensors: List[Tensor]) -> Iterator[bytes]:
         with open_input(tensor.path) as file:
             file.seek(tensor.offset)
             for done in range(0, tensor.size, step):
-                data = file.read(min(step, tensor.size - done))
-                refuse_if(len(data) != min(step, tensor.size - done), "the file shrank while it was "
-                          "read", tensor.path, "run the export again")
+                size = min(step, tensor.size - done)
+                data = file.read(size)
+                refuse_if(len(data) != size, "the file shrank while it was read", tensor.path,
+                          "run the export again")
                 data = convert(data, tensor)
                 yield data
                 end += len(data)
