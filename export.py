@@ -149,9 +149,22 @@ def read_config(config: Settings) -> Config:
     values, known = config.values, (["Qwen2ForCausalLM"], ["Qwen3ForCausalLM"])
     config.refuse_if(values.get("architectures") not in known, "architectures")
     qwen3 = values["architectures"] == known[1]
+    config.refuse_if(values.get("quantization_config"), "quantization_config", UNQUANTISED)
+    config.refuse_if(values.get("quantization"), "quantization", UNQUANTISED)
+    config.refuse_if(values.get("hidden_act", "silu") not in ("silu", "swish"), "hidden_act",
+                     "only silu is supported")
+    config.refuse_if(config.get("attention_bias", bool, False) and qwen3, "attention_bias",
+                     "Qwen3 is supported without biases")
     rope_name = "rope_scaling" if values.get("rope_scaling") else "rope_parameters"
     rope = Settings(config.path, {**values, **config.get(rope_name, dict, {})})
     scaling = rope.values.get("rope_type") or rope.values.get("type") or "default"
+    scaled = scaling != "default" and (scaling, rope.values.get("factor")) != ("linear", 1)
+    partial = rope.values.get("partial_rotary_factor") not in (None, 1)
+    config.refuse_if(scaled or partial,
+                     rope_name if values.get(rope_name) else "partial_rotary_factor",
+                     "it changes the logits of short texts, too: remove it from a copy of "
+                     "config.json to run the model as it was before")
+
     own_head_dim = values.get("head_dim") is not None or qwen3 and "head_dim" not in values
 
     def size(name: str, most: int, default: Optional[int] = None) -> int:
@@ -165,31 +178,20 @@ def read_config(config: Settings) -> Config:
                config.get("tie_word_embeddings", bool, False),
                config.get("rms_norm_eps", float, None, 1e-30, 0.1),
                rope.get("rope_theta", float, None, 1.0, 1e15), not qwen3, qwen3)
+    config.refuse_if(c.head_dim % 2 or not own_head_dim and dim % n_heads,
+                     "head_dim" if own_head_dim else "hidden_size",
+                     f"it should be num_attention_heads {n_heads} times an even head_dim")
+    config.refuse_if(n_heads % c.n_kv_heads, "num_key_value_heads",
+                     f"it should divide num_attention_heads {n_heads}")
 
     window = config.get("use_sliding_window", bool, False) and values.get("sliding_window")
     layers = config.get("layer_types", list, [])
     if not layers and window and config.get("max_window_layers", int, 28) < c.n_layers:
         layers = ["sliding_attention"]
     long = type(window) is int and window >= c.max_positions
-    config.refuse_if(values.get("quantization_config"), "quantization_config", UNQUANTISED)
-    config.refuse_if(values.get("quantization"), "quantization", UNQUANTISED)
-    config.refuse_if(values.get("hidden_act", "silu") not in ("silu", "swish"), "hidden_act",
-                     "only silu is supported")
-    config.refuse_if(config.get("attention_bias", bool, False) and qwen3, "attention_bias",
-                     "Qwen3 is supported without biases")
-    config.refuse_if(
-        scaling != "default" and (scaling, rope.values.get("factor")) != ("linear", 1)
-        or rope.values.get("partial_rotary_factor") not in (None, 1), rope_name, "it changes the "
-        "logits of short texts, too: remove it from a copy of config.json to run the model as it "
-        "was before")
-    config.refuse_if(c.head_dim % 2 or not own_head_dim and dim % n_heads,
-                     "head_dim" if own_head_dim else "hidden_size",
-                     f"it should be num_attention_heads {n_heads} times an even head_dim")
-    config.refuse_if(n_heads % c.n_kv_heads, "num_key_value_heads",
-                     f"it should divide num_attention_heads {n_heads}")
-    config.refuse_if(any(layer != "full_attention" and not (long and layer == "sliding_attention")
-                         for layer in layers),
-                     "layer_types" if values.get("layer_types") else "use_sliding_window",
+    slides = any(layer != "full_attention" and not (long and layer == "sliding_attention")
+                 for layer in layers)
+    config.refuse_if(slides, "layer_types" if values.get("layer_types") else "use_sliding_window",
                      "only full attention is supported")
     return c
 

@@ -35,9 +35,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 EXPORT = os.path.join(os.path.dirname(HERE), "export.py")
 sys.path[:0] = [HERE, os.path.dirname(HERE)]
 import export  # noqa: E402
-from make_checkpoint import QWEN15_TEMPLATE, make_checkpoint  # noqa: E402
-
 from harness import run_tests  # noqa: E402
+from make_checkpoint import QWEN15_TEMPLATE, make_checkpoint  # noqa: E402
 
 # half a second that each export would take
 export.unicode_tables = functools.lru_cache(None)(export.unicode_tables)
