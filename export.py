@@ -256,7 +256,7 @@ PYTHON = (                              # tests and filters become methods, fiel
 TAGS = (                                # a tag of Jinja, and the line of Python that does the same
     (r"set\s+(\w+)\s*=(.*)", "names[{0!r}] = value({1!r})"),
     (r"set\s+(\w+)\.(\w+)\s*=(.*)", "names[{0!r}][{1!r}] = value({2!r})"),
-    (r"for\s+((\w+)\s+in\s.*)", "for names[{1!r}] in turns(value('[{1} for ' + {0!r} + ']')):"),
+    (r"for\s+((\w+).*)", "for names[{1!r}] in turns(value('[{1} for ' + {0!r} + ']')):"),
     (r"(if|elif)\s+(.*)", "{0} value({1!r}):"), ("else", "else:"),
     ("|endif|endfor|generation|endgeneration", "pass"), (".*", "raise ValueError"))
 FUNCTIONS = {
@@ -290,15 +290,14 @@ def evaluate(text: str, names: ChainMap) -> Any:
     if not {type(node).__name__ for node in ast.walk(tree)} <= HARMLESS:
         raise ValueError
     return eval(compile(ast.fix_missing_locations(tree), "", "eval"),
-                {**names, "__builtins__": {}}, names)
+                defaultdict(str, names, __builtins__={}))       # what is not set shows as ""
 
 def render(template: str, chat: List[Tuple[str, str]], tokens: Dict[str, Any]) -> Optional[str]:
     """Returns what a template makes of a chat, or None if it is not followed. Tags become lines of
     a Python program, in which expressions and text stand in quotes only."""
     messages = [defaultdict(str, role=role, content=text) for role, text in chat]
-    names = ChainMap(defaultdict(str, {         # what is not set is "", as where it is shown
-        **FUNCTIONS, **tokens, "messages": messages, "add_generation_prompt": True,
-        "true": True, "false": False, "none": None}))
+    names = ChainMap({**FUNCTIONS, **tokens, "messages": messages, "add_generation_prompt": True,
+                      "true": True, "false": False, "none": None})
     left, out = 1 << 20, []             # characters to read and make: loops may be endless
 
     def value(expression: str) -> Any:

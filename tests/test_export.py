@@ -831,6 +831,9 @@ def test_framing_of_chats() -> None:
         (loop.replace("m.role != 'system'", "m.role != 'system' or raise_exception('no')"),
          "['system', 'user']"),
         (every, ""),
+        # what is not followed matters where it is reached
+        ("{% if tools %}{% for k, v in tools.items() %}{{ {k: v} }}{% endfor %}{% call f(1) %}"
+         "{% endcall %}{% endif %}" + every, ""),
         (QWEN15_TEMPLATE, ""),
     ):
         directory = fresh()
