@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 ALIGN = 64                              # bytes; sections, arrays, tensors start at multiples of it
 CHUNK = 8 << 20                         # bytes of weights read at a time
 MAX_JSON = 64 << 20                     # bytes; the real tokenizer.json has 7 to 11 MB
-MAX_TEMPLATE = 1 << 16                  # characters of a chat template and of what it makes
+MAX_TEMPLATE = 1 << 16                  # characters of a chat template
 DTYPE_SIZE = {"BF16": 2, "F16": 2, "F32": 4}
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 NONE = 0xFFFFFFFF
@@ -298,12 +298,12 @@ def render(template: str, chat: List[Tuple[str, str]], tokens: Dict[str, Any]) -
     messages = [defaultdict(str, role=role, content=text) for role, text in chat]
     names = ChainMap({**FUNCTIONS, **tokens, "messages": messages, "add_generation_prompt": True,
                       "true": True, "false": False, "none": None})
-    left, out = 1 << 20, []             # characters to read and make: loops may be endless
+    left, out = 1 << 18, []             # what may be read and made: loops may be endless
 
     def value(expression: str) -> Any:
         nonlocal left
         result = evaluate(expression, names)
-        left -= len(expression) + (len(result) if type(result) is str else 1)
+        left -= len(expression) + (len(result) if type(result) in (str, list) else 1)
         if left < 0:
             raise OverflowError
         return result

@@ -855,6 +855,7 @@ def test_hostile_templates() -> None:
                  "{{'" * 3000, "{{ }}", "{% for a in messages %}" * 25,
                  "{% if a %}{% elif a %}" * 999,
                  "{% if a %}" + "{% elif a %}" * 4000 + "{% endif %}", "{% if a %}" * 200,
+                 "{% set x = messages %}" + "{% set x = x + x %}" * 60,
                  "{% set f = {} %}", "{{ [].append }}", "{{ (lambda: 1)() }}",
                  "{% set __x__ = 1 %}",
                  "{% for a in messages %}{% for b in a.content %}" * 4 + "{{ 'aaaaaaaa' }}",
