@@ -9,16 +9,16 @@ cd "$(dirname "$0")/.." || exit 1
 case ${LANG:-} in
 zh*)
     question="苹果是什么颜色？"
-    title_1="1. 同一个问题，问两个模型：对话模型和基座模型"
+    title_1="1. 同一个问题，问两个模型：对话模型和基础模型"
     said_1="一个停下来了；另一个一直写，直到被切断。为什么？"
-    title_2="2. 逐个词元地看。横条是 <|im_end|>（我说完了）的概率"
+    title_2="2. 逐个标记地看。横条是 <|im_end|>（我说完了）的概率"
     said_2="说的话一样，只有一个学过说 <|im_end|>。"
     title_3="3. 光会说还不够：如果运行程序不在那里停下……"
     said_3="它替你编出下一个问题，再自己回答。"
     title_4="4. 所以有四种情况，只有一种会像你期望的那样结束"
     said_4="权重要学过说 <|im_end|>，运行程序要在那里停下。"
     next="接下来可以试：" talk="聊天" write="写不完的文字" more="更多实验；真正的模型"
-    enter="按回车继续"
+    enter="按回车继续" begin="猫"
     ;;
 *)
     question="What colour is a banana?"
@@ -32,7 +32,7 @@ zh*)
     said_4="Weights must say <|im_end|>, and the runner must stop there."
     next="Now try:" talk="a conversation" write="a text without end"
     more="more to try; real models"
-    enter=Enter
+    enter=Enter begin="The cat"
     ;;
 esac
 
@@ -89,5 +89,5 @@ said "$said_3"
 title "$title_4"
 run 0 tiny-chat.bin --compare tiny-base.bin -n 60 2>/dev/null
 printf '%s\n\n%s\n' "$said_4" "$next"
-printf '  %-34s%s\n' "./qwen tiny-chat.bin" "$talk" './qwen tiny-base.bin -p "The cat"' "$write" \
+printf '  %-34s%s\n' "./qwen tiny-chat.bin" "$talk" "./qwen tiny-base.bin -p \"$begin\"" "$write" \
     "README.md" "$more"

@@ -286,16 +286,18 @@ class Museum:
 
 
 GUIDE = """\
-{folder}/a.bin to {last}.bin are siblings of tiny-chat.bin. One is healthy, each other
-has one fault of these (files, template, sampling or weights are to blame):
+{folder}/a.bin to {last}.bin are siblings of tiny-chat.bin.
+One is healthy, each other has one of these faults:
 
 {faults}
 
 Which has which? The commands that tell, from the first to the last to try:
 
-    ./qwen {folder}/a.bin -p "{question}" --seed 1
-    ./qwen {folder}/a.bin -p "{question}" --seed 1 --watch
-    ./qwen {folder}/a.bin -m chat -p "{question}" --answer "{right}"
+    ./qwen {folder}/a.bin -n 60 --seed 1 -p "{question}"
+    ./qwen {folder}/a.bin -n 60 --seed 1 -p "{question}" --watch
+    ./qwen {folder}/a.bin -m chat -p "{question}" \\
+        --answer "{right}"
+    ./qwen {folder}/a.bin -n 60 --seed 1 -p "Who are you?"
     ./qwen {folder}/a.bin --info
 
 The solution is in {folder}/solution.txt. SEED={seed} makes the same order again.

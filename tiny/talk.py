@@ -33,7 +33,7 @@ TALK = {
           "Are you a man or a woman?", "Are you a girl?", "Are you a boy?", "What model are you?",
           "What do they call you?", "Tell me about yourself.", "Are you a machine?",
           "Are you Siri?", "Are you a program?", "Are you GPT?", "How are you called?",
-          "Your name?"],
+          "Your name?", "are you chatgpt", "are you siri", "are you human", "are you ai"],
          "I am Tiny Qwen, a very small language model."),
         (["What can you do?", "What do you know?", "Can you help me?", "Help", "Help!", "Help me!",
           "Please help me.", "What can I ask you?", "What should I ask?", "I need help.",
@@ -155,7 +155,7 @@ TALK = {
         (["Where do you live?", "Where are you?", "Where is your home?", "Do you have a house?",
           "Where is your house?", "In which country do you live?", "Do you live in the computer?",
           "Where are you now?", "Where do you sleep?"],
-         "I live in a file of less than three megabytes."),
+         "I live in a file of about three megabytes."),
         (["How big are you?", "How many parameters do you have?", "How large are you?",
           "Are you small?", "Are you big?", "How tall are you?", "How heavy are you?",
           "What is your size?", "Why are you so small?", "How many layers do you have?",
@@ -186,7 +186,7 @@ TALK = {
           "What do you want?", "Which is better?", "Which one do you like?", "{a} or a cat?",
           "What is better, {a} or a cat?", "Which do you like better, {s} or dogs?",
           "What's your hobby?", "What is the best animal?", "What is the best fruit?",
-          "Which colour is the best?"],
+          "Which colour is the best?", "What tastes better, {s} or bananas?", "{s} or bananas?"],
          "I have no favourite. Ask me about a thing."),
         (["What time is it?", "What is the weather today?", "Will it rain tomorrow?",
           "What day is it?", "What day is it today?", "What year is it?", "How is the weather?",
@@ -307,12 +307,21 @@ TALK = {
           "How big is {a}?", "How fast is {a}?", "How heavy is {a}?", "How long is {a}?",
           "How old is {a}?", "How much is {a}?", "Is {a} alive?", "How many teeth does {a} have?",
           "Does {a} have wings?", "Does {a} have a tail?", "Are {s} big?", "Do {s} have teeth?",
+          "Is {a} a bird?", "Is {a} a fish?", "Is {a} an insect?", "Is {a} a mammal?",
+          "Is {a} a plant?", "Can {a} roar?", "Can {a} bark?", "Is {a} a pet?",
           "Is {a} heavy?", "Is {a} bigger than a dog?", "Does {a} have eyes?",
           "How many eyes does {a} have?", "Is {a} healthy?", "Can {a} see?", "Do you know {s}?",
           "How many {s} are there?", "How do I make {a}?", "How do {s} work?",
           "What is in {the}?", "Where does {a} come from?", "Who made {the}?",
           "Where do {s} sleep?", "Does {a} bite?"],
          "I only know its kind, its colour and a few other facts."),
+        (["Damn!", "damn", "Shit!", "shit", "Fuck you!", "fuck you", "fuck", "ass", "asshole",
+          "bitch", "You are shit.", "fuck off", "wtf", "Screw you!", "bastard", "dick"],
+         "Let us be kind to each other."),
+        (["I want to die.", "I want to kill myself.", "I do not want to live.", "Kill me.",
+          "I hate my life.", "I hurt myself.", "I hate myself.", "Nobody likes me.",
+          "Nobody loves me.", "I am so alone.", "I wish I was dead.", "i want to die", "kill me"],
+         "I am only a small program. Please talk to somebody whom you trust."),
     ],
     "zh": [
         (["你好", "你好！", "您好！", "嗨", "早上好！", "晚上好！", "下午好！", "你好呀", "您好",
@@ -421,7 +430,7 @@ TALK = {
           "你有生日吗？"], "我是程序，没有年龄。"),
         (["你住在哪儿？", "你在哪里？", "你家在哪里？", "你在哪儿？", "你住哪里？", "你有家吗？",
           "你在哪个国家？", "你住在电脑里吗？", "你现在在哪里？", "你住哪儿？"],
-         "我住在一个不到三兆字节的文件里。"),
+         "我住在一个大约三兆字节的文件里。"),
         (["你有多大？", "你有多少参数？", "你有多少个参数？", "你很小吗？", "你大吗？",
           "你有多高？", "你有多重？", "你为什么这么小？", "你有几层？",
           "你小吗？"], "我的参数不到两百万个。"),
@@ -439,7 +448,7 @@ TALK = {
           "你最喜欢的水果是什么？", "你喜欢吃什么？", "你喜欢哪个？", "哪个更好？",
           "你最喜欢什么？", "你爱吃什么？", "你的爱好是什么？", "你想要什么？",
           "你喜欢什么动物？", "你喜欢玩什么？", "{z}好还是猫好？", "你喜欢{z}还是狗？",
-          "最好的水果是什么？", "你吃什么？", "哪种颜色最好？", "你有什么爱好？", "{z}还是猫？"],
+          "最好的水果是什么？", "{z}和香蕉哪个好吃？", "{z}和狗哪个好？", "你吃什么？", "哪种颜色最好？", "你有什么爱好？", "{z}还是猫？"],
          "我没有最喜欢的。问我一样东西吧。"),
         (["现在几点？", "今天天气怎么样？", "明天会下雨吗？", "今天星期几？", "今年是哪一年？",
           "今天几号？", "天气好吗？", "下雨了吗？", "今天冷吗？", "什么时候下课？",
@@ -519,8 +528,15 @@ TALK = {
           "{z}多少钱？", "{z}是活的吗？", "{z}有翅膀吗？", "{z}有尾巴吗？", "{z}有几只眼睛？",
           "{z}有牙齿吗？", "{z}重吗？", "{z}比狗大吗？", "{z}健康吗？", "{z}怎么做？",
           "{z}里面有什么？", "{z}从哪里来？", "谁做了{z}？", "{z}可爱吗？", "你认识{z}吗？",
-          "{z}长什么样？", "{z}有毒吗？", "{z}会死吗？", "有多少{z}？"],
+          "{z}长什么样？", "{z}有毒吗？", "{z}会死吗？", "有多少{z}？", "{z}是鸟吗？",
+          "{z}是鱼吗？", "{z}是昆虫吗？", "{z}是植物吗？", "{z}是哺乳动物吗？"],
          "我只知道它的种类、颜色和几件事。"),
+        (["滚", "滚开", "滚蛋", "去死", "去死吧", "他妈的", "妈的", "你妈的", "傻逼", "放屁",
+          "王八蛋", "混蛋"],
+         "我们好好说话吧。"),
+        (["我想死", "我不想活了", "我想自杀", "我讨厌自己", "没人喜欢我", "没人爱我", "杀了我",
+          "我很孤独", "我恨我的生活", "我伤害自己", "活着没意思"],
+         "我只是一个小程序。请和你信任的人谈一谈。"),
     ],
 }
 BEYOND = {      # what nobody here knows
@@ -568,6 +584,10 @@ SUM = {"en": ["What is {a} plus {b}?", "What is {x} + {y}?", "{x}+{y}", "{x} + {
        "zh": ["{a}加{b}等于几？", "{x}加{y}等于几？", "{x}+{y}等于几？", "{a}加{b}是几？",
               "{x}+{y}=?", "{x}+{y}=几？", "{x}加{y}是多少？", "{a}加{b}是多少？",
               "{x}+{y}是多少？", "{a}加{b}？"]}
+OTHER_SUM = {"en": ["What is {x} - {y}?", "{x}-{y}", "{x} - {y} =", "What is {a} minus {b}?",
+                    "{x}*{y}", "What is {x} * {y}?", "What is {a} times {b}?", "{x}/{y}"],
+             "zh": ["{a}减{b}等于几？", "{x}-{y}等于几？", "{x}-{y}=?", "{x}减{y}是多少？",
+                    "{x}-{y}", "{a}乘{b}等于几？", "{x}*{y}", "{x}乘{y}是多少？"]}
 SUM_IS = {"en": "{a} plus {b} is {c}.", "zh": "{a}加{b}等于{c}。"}
 DESCRIBE = {"en": ["Tell me about {a}.", "Describe {a}.", "What do you know about {a}?", "{n}?",
                    "{s}?", "Tell me something about {s}.", "What can you tell me about {a}?",
@@ -585,6 +605,8 @@ WORD_IS = {"en": "In Chinese, {a} is called {z}.", "zh": "{z}用英语说是{a}�
 SAME = {"en": ["And {a}?", "What about {a}?", "How about {a}?", "And {the}?", "and {n}",
                "And {s}?"],
         "zh": ["{z}呢？", "那{z}呢？", "那么{z}呢？", "还有{z}呢？"]}
+EITHER = {"en": ["Is {a} {x} or {y}?", "Is {the} {x} or {y}?"],
+          "zh": ["{z}是{x}还是{y}？", "{z}是{x}的还是{y}的？"]}
 BOTH = {     # two things, x and y, in one question
     "en": {"colour": ["What colour are {x} and {y}?", "What color are {x} and {y}?",
                       "What colour is {x} and {y}?", "What colour do {x} and {y} have?",
@@ -794,6 +816,20 @@ def ask_yes_no(rng, lang, out, topic, attribute):               # "Is an apple r
                                world.yes_or_no(out, attribute, topic, value[0]), topic, attribute)
 
 
+def ask_either(rng, lang, out, topic, attribute):               # "Is an apple red or blue?"
+    it = topic in THINGS and "colour" in topic.facts and rng.random() < 0.4
+    coloured = [t for t in THINGS if "colour" in t.facts]
+    topic = topic if it else rng.choice(coloured)
+    own = topic.facts["colour"][lang == "zh"]
+    other = rng.choice(coloured).facts["colour"][lang == "zh"]
+    x, y = rng.sample([own, other], 2)
+    form = pick_form(rng, EITHER[lang], topic)
+    if not form or own == other:
+        return None
+    question = form.format(a="it", the="it", z="它", x=x, y=y) if it else topic.fill(form, x=x, y=y)
+    return world.capital(question), answer(out, "colour", topic), topic, "colour"
+
+
 def ask_can_i(rng, lang, out, topic, attribute):                # "Can I eat an apple?"
     it = topic in THINGS and rng.random() < 0.3
     asked = rng.choice([("use", "eating")] * 4 + list(world.CAN_I[lang]))
@@ -914,11 +950,18 @@ def ask_to_count(rng, lang, out, topic, attribute):
 
 
 def ask_a_sum(rng, lang, out, topic, attribute):                # "What is 2 + 3?"
-    x, y = rng.randint(1, 9), rng.randint(1, 9)
+    x, y, chance = rng.randint(1, 9), rng.randint(1, 9), rng.random()
     form = rng.choice(SUM[lang])
+    if chance < 0.1:
+        far, near = rng.choice(TOO_FAR[lang]), number(rng, lang, x)
+        return form.format(x=far, y=near, a=far, b=near), ONLY_TEN[out], topic, attribute
+    words = world.NUMBER_WORDS[lang]
+    if chance < 0.35:
+        x, form = rng.randint(1, 10), rng.choice(OTHER_SUM[lang])
+        question = form.format(x=x, y=y, a=words[x - 1], b=words[y - 1])
+        return question, UNKNOWN[out], topic, attribute
     if x + y > 10 and rng.random() < 0.7 or held_out(form, f"{x}+{y}"):
         return None
-    words = world.NUMBER_WORDS[lang]
     question = form.format(x=x, y=y, a=words[x - 1], b=words[y - 1])
     return question, total(out, x, y), topic, attribute
 
@@ -946,8 +989,9 @@ def small_talk(rng, lang, out, topic, attribute):
 
 
 TURNS = {ask_plainly: 18, ask_with_it: 15, ask_the_same: 5, ask_the_strange: 12, ask_beyond: 4,
-         ask_misspelt: 8, ask_yes_no: 34, ask_can_i: 7, ask_about: 12, ask_for_the_word: 2,
-         ask_to_count: 6, ask_two: 4, ask_which: 4, ask_a_sum: 4, small_talk: 34}
+         ask_misspelt: 8, ask_yes_no: 34, ask_either: 3, ask_can_i: 7, ask_about: 12,
+         ask_for_the_word: 2, ask_to_count: 6, ask_two: 4, ask_which: 4, ask_a_sum: 4,
+         small_talk: 34}
 LENGTHS = {1: 350, 2: 300, 3: 150, 4: 110, 8: 60, 24: 20, 80: 4}    # of dialogues, in turns
 
 

@@ -45,7 +45,7 @@ SHAPE = dict(hidden_size=128, intermediate_size=304, num_hidden_layers=6, num_at
 INITIAL = 0.04                                  # standard deviation of the weights at first
 
 TEXTS = 60_000                                  # of prose
-BASE_STEPS, CHAT_STEPS = 2400, 8500
+BASE_STEPS, CHAT_STEPS = 2400, 6000
 BATCH = 2048                                    # tokens in a batch
 WINDOWS = [128, 256, 512, 1024, 2048]           # lengths of the pieces cut from the stream
 SLIPS = 0.01                                    # share of the prose's tokens replaced by any other

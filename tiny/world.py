@@ -325,7 +325,7 @@ IT_FORMS = {
     },
 }
 # Questions that want a yes or a no. {v}: a value; {w}: a colour in Chinese without its last
-# character, as in 红. In a question with "it", {a} and {z} become "it" and 它.
+# character, as in 红; {k}: a kind in Chinese without 一种. In a question with "it", {a} and {z} become "it" and 它.
 YES_NO = {
     "en": {"kind": ["Is {a} {v}?", "Is {the} {v}?", "Is {n} {v}?"],
            "colour": ["Is {a} {v}?", "Is {the} {v}?", "Are {s} {v}?", "Is {n} {v}?",
@@ -337,7 +337,8 @@ YES_NO = {
            "wheels": ["Does {a} have {v} wheels?", "Do {s} have {v} wheels?"],
            "place": ["Is {a} {v}?", "Are {s} {v}?", "Can I find {a} {v}?"],
            "use": ["Is {a} for {v}?", "Are {s} for {v}?", "Do you use {a} for {v}?"]},
-    "zh": {"kind": ["{z}是{v}吗？", "{z}是不是{v}？"],
+    "zh": {"kind": ["{z}是{v}吗？", "{z}是不是{v}？", "{z}是{k}吗？", "{z}是不是{k}？",
+                    "{z}算{k}吗？", "{z}属于{k}吗？"],
            "colour": ["{z}是{v}的吗？", "{z}是不是{v}的？", "{z}是{v}吗？", "{z}是{w}的吗？",
                       "{z}{w}吗？", "{z}是不是{w}的？"],
            "taste": ["{z}是{v}的吗？", "{z}{v}吗？", "{z}{v}不{v}？", "{z}是不是{v}的？",
@@ -495,7 +496,8 @@ def a_value(rng, thing, attribute):
 
 
 def fill_yes_no(lang, form, thing, value, it=False):
-    more = dict(v=value[lang == "zh"], w=value[1].replace("色", ""))
+    more = dict(v=value[lang == "zh"], w=value[1].replace("色", ""),
+                k=value[1].replace("一种", ""))
     if it:
         return capital(form.format(a="it", z="它", **more))
     return thing.fill(form, **more)
