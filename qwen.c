@@ -367,7 +367,6 @@ static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
 }
 
 /* ---- Generate and stop --------------------------------------------------------------------- */
-typedef struct Output Output;               // where text and tables go (Part III)
 typedef struct {                            // a conversation, or a text that is continued
     const Model *model;
     bool chat;                              // frames prompts as ChatML, stops at any end of a turn
@@ -378,7 +377,9 @@ typedef struct {                            // a conversation, or a text that is
     Sampler sampler;
     Ids history;                            // all ids; the cache holds the first run.position
     size_t turn_start, answer_start;        // in the history: of the model's last turn, of its text
-    Output *output;
+    Text text; size_t released;             // of this turn; how many bytes of it were printed
+    struct Thought *thoughts;               // [context + 1] what it thought of ends (Part III)
+    FILE *logits;                           // --logits, or NULL
 } Session;
 
 typedef enum { GOES_ON, STOP_TOKEN, STOP_TEXT, TOKEN_LIMIT, CONTEXT_FULL, INTERRUPTED } Reason;
@@ -391,8 +392,8 @@ typedef struct {
 static volatile sig_atomic_t interrupted;   // Ctrl-C was pressed: the turn ends
 // Part III has these. read_history calls forward for what the cache lacks; NULL: interrupted.
 static const float *read_history(Session *s, int end);
-static void observe(Session *s, const float *logits, int id, int n);        // notes P(<|im_end|>)
-static const Text *write_output(Output *out, const void *bytes, size_t n);  // returns a --stop text
+static void observe(Session *s, const float *logits, int id, int n);    // notes P(<|im_end|>)
+static const Text *write_text(Session *s, const void *bytes, size_t n); // returns a --stop text
 static void cut_reasoning(Session *s);
 
 /* The tokens that end generation. The model must choose one, which is up to its weights, and the
@@ -409,7 +410,7 @@ static Reason emit_token(Session *s, Turn *turn, int id) {
     if (is_stop(s, id) && !s->ignore_stop) return STOP_TOKEN;
     size_t size;
     const unsigned char *bytes = token_bytes(&s->model->tokenizer, id, &size);
-    turn->stop_text = write_output(s->output, bytes, size);
+    turn->stop_text = write_text(s, bytes, size);
     if (turn->stop_text) return STOP_TEXT;
     if (turn->n_new == s->max_tokens) return TOKEN_LIMIT;
     if (s->run.position == s->run.context) return CONTEXT_FULL;
@@ -671,51 +672,58 @@ static void load_row(float *out, const Matrix *m, int row) {
 }
 
 /* ---- Threads ------------------------------------------------------------------------------- */
-typedef void Task(void *argument, int item, int thread);
+typedef struct {                            // a slow step of forward, which threads share
+    Run *run;
+    int n;                                  // tokens
+    int layer;                              // attend
+    float *out;                             // matmul: its arguments
+    const float *x;
+    const Matrix *w;
+    const float *bias;
+} Step;
+
+typedef void Task(const Step *step, int item, float *scratch);      // one item of a step's work
 
 typedef struct {
     int n_threads;                          // with the caller, which is thread 0
-    Task *task;                             // what the threads do; set before job changes
-    void *argument;
+    Task *task;                             // what the threads do; set before n_steps changes
+    const Step *step;
     int n_items;
     atomic_int started;                     // threads that have begun
-    atomic_uint job;                        // goes up when there is something to do
-    atomic_uint next;                       // the next item that nobody has taken
-    atomic_uint busy;                       // threads that have not finished this job
+    atomic_int next;                        // the next item that nobody has taken
+    atomic_int busy;                        // threads that have not finished this step
+    atomic_uint n_steps;                    // goes up when there is something to do
     pthread_mutex_t mutex;
     pthread_cond_t wake;
 } Pool;
 
-/* Returns when *word is not value any more. The steps of a forward pass are microseconds apart, so
- * a thread looks for a while before it goes to sleep. */
-static void wait_while(Pool *pool, atomic_uint *word, unsigned value) {
-    for (int i = 0; i < 20000; i++)
-        if (atomic_load_explicit(word, memory_order_acquire) != value) return;
-    pthread_mutex_lock(&pool->mutex);
-    while (atomic_load(word) == value) pthread_cond_wait(&pool->wake, &pool->mutex);
-    pthread_mutex_unlock(&pool->mutex);
-}
-
-/* Called after a word has changed. The mutex prevents a lost wake-up: a thread holds it from its
- * last look at the word until it sleeps. */
-static void wake_sleepers(Pool *pool) {
-    pthread_mutex_lock(&pool->mutex);
-    pthread_cond_broadcast(&pool->wake);
-    pthread_mutex_unlock(&pool->mutex);
-}
+struct Fast {                               // what the fast steps need of a run
+    Pool *pool;
+    float *packed;                          // [BATCH][most columns]  tokens: pack, interleave
+    size_t scratch_size;
+    float *scratch;                         // [n_threads][scratch_size]
+};
 
 static void take_items(Pool *pool, int thread) {
-    for (int item; (item = (int)atomic_fetch_add(&pool->next, 1)) < pool->n_items; )
-        pool->task(pool->argument, item, thread);
+    const struct Fast *f = pool->step->run->fast;
+    for (int item; (item = atomic_fetch_add(&pool->next, 1)) < pool->n_items; )
+        pool->task(pool->step, item, f->scratch + thread * f->scratch_size);
 }
 
+/* The steps of a forward pass are microseconds apart, so a thread looks for the next one for a
+ * while before it sleeps. The mutex, held from the last look on, prevents a lost wake-up. */
 static void *run_thread(void *argument) {
     Pool *pool = argument;
     int thread = atomic_fetch_add(&pool->started, 1) + 1;
-    for (unsigned job = 0;; job++) {
-        wait_while(pool, &pool->job, job);
+    for (unsigned done = 0;; done++) {
+        for (int looks = 0; atomic_load(&pool->n_steps) == done; looks++) {
+            if (looks < 20000) continue;
+            pthread_mutex_lock(&pool->mutex);
+            if (atomic_load(&pool->n_steps) == done) pthread_cond_wait(&pool->wake, &pool->mutex);
+            pthread_mutex_unlock(&pool->mutex);
+        }
         take_items(pool, thread);
-        if (atomic_fetch_sub(&pool->busy, 1) == 1) wake_sleepers(pool);
+        atomic_fetch_sub(&pool->busy, 1);
     }
     return NULL;
 }
@@ -732,46 +740,30 @@ static Pool *start_pool(int n_threads) {
     return pool;
 }
 
-/* Calls task(argument, item, thread) for each item below n_items. The threads take them one by one,
- * since a processor may have slow and fast cores; who takes an item never changes the result.
- * Below 100,000 multiply-adds waking the threads takes longer than the work (measured). */
-static void parallel(Pool *pool, int n_items, double multiply_adds, Task *task, void *argument) {
-    if (pool->n_threads == 1 || n_items == 1 || multiply_adds < 100e3) {
-        for (int item = 0; item < n_items; item++) task(argument, item, 0);
-        return;
-    }
+/* Does a task for each item below n_items. The threads take them one by one, since a processor may
+ * have slow and fast cores; who takes an item never changes the result. Below 100,000 multiply-adds
+ * waking the threads takes longer than the work (measured). */
+static void parallel(Task *task, const Step *step, int n_items, double multiply_adds) {
+    Pool *pool = step->run->fast->pool;
+    bool shared = pool->n_threads > 1 && n_items > 1 && multiply_adds >= 100e3;
     pool->task = task;
-    pool->argument = argument;
+    pool->step = step;
     pool->n_items = n_items;
     atomic_store(&pool->next, 0);
-    atomic_store(&pool->busy, (unsigned)pool->n_threads - 1);
-    atomic_fetch_add(&pool->job, 1);
-    wake_sleepers(pool);
+    if (shared) {
+        atomic_store(&pool->busy, pool->n_threads - 1);
+        pthread_mutex_lock(&pool->mutex);
+        atomic_fetch_add(&pool->n_steps, 1);
+        pthread_cond_broadcast(&pool->wake);
+        pthread_mutex_unlock(&pool->mutex);
+    }
     take_items(pool, 0);
-    for (unsigned left; (left = atomic_load(&pool->busy)) > 0; )
-        wait_while(pool, &pool->busy, left);
+    while (atomic_load(&pool->busy) > 0) sched_yield();
 }
 
 /* ---- The fast matrix product --------------------------------------------------------------- */
 enum { ROWS = 6, LANES = 2 * WIDTH };       // of a tile: rows of weights, tokens side by side
 enum { ROW_BLOCK = 48 };                    // rows that a thread takes at a time
-
-struct Fast {                               // what the fast steps need of a run
-    Pool *pool;
-    float *few;                             // [FEW][most columns + PADDING]  tokens, interleaved
-    float *packed;                          // [BATCH][most columns]  tokens side by side: pack
-    size_t scratch_size;
-    float *scratch;                         // [n_threads][scratch_size]
-};
-
-typedef struct {                            // the arguments of matmul
-    Run *run;
-    float *out;
-    const float *x;
-    int n;
-    const Matrix *w;
-    const float *bias;
-} Product;
 
 /* out[ROWS][lanes] = a · x[n][lanes], where a[row * row_stride + k * stride] is a's element
  * (row, k). lanes, WIDTH or LANES, is a constant where this is called: the sums are 6 or 12
@@ -795,31 +787,20 @@ static void tile(float *out, const float *a, size_t row_stride, size_t stride, c
 
 static int lanes_for(int n) { return n <= WIDTH ? WIDTH : LANES; }
 
-/* For few tokens: each row is multiplied as it is read. */
-static void multiply_rows(void *argument, int item, int thread) {
-    const Product *p = argument;
-    const Matrix *w = p->w;
-    const struct Fast *f = p->run->fast;
-    float out[FEW], *weights = f->scratch + thread * f->scratch_size;
-    for (int row = item * ROW_BLOCK; row < min_int((item + 1) * ROW_BLOCK, w->rows); row++) {
-        if (w->cols % GROUP == 0)
-            w->type->dot(out, w->data + row * w->row_size, f->few, p->n, w->cols);
-        else {
-            load_row(weights, w, row);
-            for (int t = 0; t < p->n; t++) out[t] = fast_dot(weights, p->x + t * w->cols, w->cols);
-        }
-        for (int t = 0; t < p->n; t++)
-            p->out[t * w->rows + row] = out[t] + (p->bias ? p->bias[row] : 0);
-    }
+/* packed[item][cols][lanes] = up to LANES of the tokens x[n][cols] side by side, then zeros. */
+static void pack(const Step *s, int item, float *scratch) {
+    int cols = s->w->cols, first = item * LANES, lanes = lanes_for(s->n - first);
+    float *packed = s->run->fast->packed + first * cols;
+    (void)scratch;
+    for (int lane = 0; lane < lanes; lane++)
+        for (int k = 0; k < cols; k++)
+            packed[k * lanes + lane] = first + lane < s->n ? s->x[(first + lane) * cols + k] : 0;
 }
 
-/* For many: ROWS rows are loaded as floats and meet all tokens, tile by tile. */
-static void multiply_tiles(void *argument, int item, int thread) {
-    const Product *p = argument;
-    const Matrix *w = p->w;
-    const struct Fast *f = p->run->fast;
+/* For many tokens: ROWS rows are loaded as floats and meet all tokens, tile by tile. */
+static void multiply_tiles(const Step *s, int item, float *weights) {   // [ROWS][stride]
+    const Matrix *w = s->w;
     int stride = w->cols + PADDING, end = min_int((item + 1) * ROW_BLOCK, w->rows);
-    float *weights = f->scratch + thread * f->scratch_size;             // [ROWS][stride]
     float sums[ROWS * LANES];
     for (int row = item * ROW_BLOCK; row < end; row += ROWS) {
         int n_rows = min_int(ROWS, end - row);
@@ -827,70 +808,66 @@ static void multiply_tiles(void *argument, int item, int thread) {
         const unsigned char *next = w->data + (row + n_rows) * w->row_size;
         for (size_t i = 0; row + n_rows < end && i < ROWS * w->row_size; i += 64)
             __builtin_prefetch(next + i);
-        for (int t = 0; t < p->n; t += LANES) {
-            int lanes = lanes_for(p->n - t);
-            tile(sums, weights, stride, 1, f->packed + t * w->cols, w->cols, lanes);
-            for (int lane = 0; lane < min_int(lanes, p->n - t); lane++)
+        for (int t = 0; t < s->n; t += LANES) {
+            int lanes = lanes_for(s->n - t);
+            tile(sums, weights, stride, 1, s->run->fast->packed + t * w->cols, w->cols, lanes);
+            for (int lane = 0; lane < min_int(lanes, s->n - t); lane++)
                 for (int i = 0; i < n_rows; i++)
-                    p->out[(t + lane) * w->rows + row + i] =
-                        sums[i * lanes + lane] + (p->bias ? p->bias[row + i] : 0);
+                    s->out[(t + lane) * w->rows + row + i] =
+                        sums[i * lanes + lane] + (s->bias ? s->bias[row + i] : 0);
         }
     }
 }
 
-/* packed[item][cols][lanes] = up to LANES of the tokens x[n][cols] side by side, then zeros. */
-static void pack(void *argument, int item, int thread) {
-    const Product *p = argument;
-    int cols = p->w->cols, first = item * LANES, lanes = lanes_for(p->n - first);
-    float *packed = p->run->fast->packed + first * cols;
-    (void)thread;
-    for (int lane = 0; lane < lanes; lane++)
-        for (int k = 0; k < cols; k++)
-            packed[k * lanes + lane] = first + lane < p->n ? p->x[(first + lane) * cols + k] : 0;
+/* packed[n][cols + PADDING] = x[n][cols] in the order in which load_bf16s (step 2) and load_int8s
+ * (step 4) bring out the weights: first the neighbours at 0, step, 2 * step, ... */
+static void interleave(float *packed, const float *x, int n, int cols, int step) {
+    for (int t = 0; t < n; t++, x += cols, packed += PADDING)
+        for (int i = 0; i < cols; i += step * WIDTH)
+            for (int k = 0; k < step; k++)
+                for (int lane = 0; lane < WIDTH; lane++) *packed++ = x[i + step * lane + k];
 }
 
-/* Copies x[cols], a multiple of GROUP, in the order in which load_bf16s (step 2) and load_int8s
- * (step 4) bring out the weights: first the neighbours at 0, step, 2 * step, ... */
-static void interleave(float *out, const float *x, int cols, int step) {
-    for (int i = 0; i < cols; i += step * WIDTH)
-        for (int k = 0; k < step; k++)
-            for (int lane = 0; lane < WIDTH; lane++) *out++ = x[i + step * lane + k];
+/* For few: each row is multiplied as it is read. */
+static void multiply_rows(const Step *s, int item, float *weights) {
+    const Matrix *w = s->w;
+    float out[FEW];
+    for (int row = item * ROW_BLOCK; row < min_int((item + 1) * ROW_BLOCK, w->rows); row++) {
+        if (w->cols % GROUP == 0)
+            w->type->dot(out, w->data + row * w->row_size, s->run->fast->packed, s->n, w->cols);
+        else {
+            load_row(weights, w, row);
+            for (int t = 0; t < s->n; t++) out[t] = fast_dot(weights, s->x + t * w->cols, w->cols);
+        }
+        for (int t = 0; t < s->n; t++)
+            s->out[t * w->rows + row] = out[t] + (s->bias ? s->bias[row] : 0);
+    }
 }
 
 static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias) {
     if (r->plain) { plain_matmul(r, out, x, n, w, bias); return; }
-    struct Fast *f = r->fast;
-    Product p = { r, out, x, n, w, bias };
-    double multiply_adds = (double)w->rows * w->cols * n;
-    if (n > FEW) parallel(f->pool, (n + LANES - 1) / LANES, (double)n * w->cols, pack, &p);
-    else for (int t = 0; t < n && w->cols % GROUP == 0; t++)
-        interleave(f->few + t * (w->cols + PADDING), x + t * w->cols, w->cols,
-                   w->type->step);
-    parallel(f->pool, (w->rows + ROW_BLOCK - 1) / ROW_BLOCK, multiply_adds,
-             n > FEW ? multiply_tiles : multiply_rows, &p);
+    Step step = { .run = r, .n = n, .out = out, .x = x, .w = w, .bias = bias };
+    if (n > FEW) parallel(pack, &step, (n + LANES - 1) / LANES, (double)n * w->cols);
+    else if (w->cols % GROUP == 0) interleave(r->fast->packed, x, n, w->cols, w->type->step);
+    parallel(n > FEW ? multiply_tiles : multiply_rows, &step,
+             (w->rows + ROW_BLOCK - 1) / ROW_BLOCK, (double)w->rows * w->cols * n);
 }
 
 /* ---- Fast attention ------------------------------------------------------------------------ */
-typedef struct { Run *run; int layer, n; } Attention;       // the arguments of attend
-
-static void attend_few(void *argument, int head, int thread) {
-    const Attention *a = argument;
-    float *scores = a->run->fast->scratch + thread * a->run->fast->scratch_size;
-    attend_head(a->run, a->layer, a->n, head, scores, fast_dot);
+static void attend_few(const Step *s, int head, float *scores) {
+    attend_head(s->run, s->layer, s->n, head, scores, fast_dot);
 }
 
 /* As attend_head for many tokens: LANES queries side by side, in tiles of the matrix product. */
-static void attend_many(void *argument, int item, int thread) {
-    const Attention *a = argument;
-    const Run *r = a->run;
+static void attend_many(const Step *s, int item, float *scratch) {
+    const Run *r = s->run;
     const Model *m = r->model;
     int n_heads = m->header.n_heads, head_dim = m->header.head_dim;
     int head = item % n_heads, first = item / n_heads * LANES;
-    int lanes = lanes_for(a->n - first), n_queries = min_int(lanes, a->n - first);
+    int lanes = lanes_for(s->n - first), n_queries = min_int(lanes, s->n - first);
     int before = r->position + first, n_keys = before + n_queries;
-    size_t cache = cache_offset(r, a->layer, head / (n_heads / m->header.n_kv_heads));
-    float *q = r->fast->scratch + thread * r->fast->scratch_size;       // [head_dim][lanes]
-    float *scores = q + head_dim * LANES;                               // [n_keys][lanes]
+    size_t cache = cache_offset(r, s->layer, head / (n_heads / m->header.n_kv_heads));
+    float *q = scratch, *scores = scratch + head_dim * LANES;   // [head_dim or n_keys][lanes]
     float max[LANES], sum[LANES] = { 0 }, out[ROWS * LANES];
 
     for (int lane = 0; lane < lanes; lane++) {
@@ -903,15 +880,15 @@ static void attend_many(void *argument, int item, int thread) {
         tile(scores + (size_t)k * lanes, r->keys + cache + (size_t)k * head_dim, head_dim, 1,
              q, head_dim, lanes);
     for (int k = 0; k < n_keys; k++) {                                  // softmax in each lane
-        float *s = scores + (size_t)k * lanes;
-        for (int lane = 0; lane < k - before; lane++) s[lane] = -1e30f;         // the causal mask
+        float *score = scores + (size_t)k * lanes;
+        for (int lane = 0; lane < k - before; lane++) score[lane] = -1e30f;     // the causal mask
         for (int lane = 0; lane < lanes; lane++)
-            max[lane] = s[lane] > max[lane] ? s[lane] : max[lane];
+            max[lane] = score[lane] > max[lane] ? score[lane] : max[lane];
     }
     for (int k = 0; k < n_keys; k++) {
-        float *s = scores + (size_t)k * lanes;
-        for (int lane = 0; lane < lanes; lane++) s[lane] = exponential(s[lane] - max[lane]);
-        for (int lane = 0; lane < lanes; lane++) sum[lane] += s[lane];
+        float *score = scores + (size_t)k * lanes;
+        for (int lane = 0; lane < lanes; lane++) score[lane] = exponential(score[lane] - max[lane]);
+        for (int lane = 0; lane < lanes; lane++) sum[lane] += score[lane];
     }
     for (int i = 0; i < head_dim; i += ROWS) {
         tile(out, r->values + cache + i, 1, head_dim, scores, n_keys, lanes);
@@ -924,10 +901,10 @@ static void attend_many(void *argument, int item, int thread) {
 
 static void attend(Run *r, int layer, int n) {
     if (r->plain) { plain_attend(r, layer, n); return; }
-    Attention a = { r, layer, n };
-    double multiply_adds = 2.0 * n * (r->position + n) * r->model->q_dim;
+    Step step = { .run = r, .n = n, .layer = layer };
     int n_items = r->model->header.n_heads * (n > FEW ? (n + LANES - 1) / LANES : 1);
-    parallel(r->fast->pool, n_items, multiply_adds, n > FEW ? attend_many : attend_few, &a);
+    parallel(n > FEW ? attend_many : attend_few, &step, n_items,
+             2.0 * n * (r->position + n) * r->model->q_dim);
 }
 
 /* ---- The file and its checks --------------------------------------------------------------- */
@@ -1044,8 +1021,8 @@ static Run new_run(const Model *m, Pool *pool, int context, bool plain) {
         { &r.gate, BATCH, h->hidden_dim }, { &r.up, BATCH, h->hidden_dim },
         { &r.hidden, BATCH, h->hidden_dim }, { &r.logits, SCORED, h->vocab_size },
         { &r.cosine, BATCH, h->head_dim }, { &r.sine, BATCH, h->head_dim },
-        { &r.row, 1, widest }, { &r.scores, 1, context }, { &f->few, FEW, widest + PADDING },
-        { &f->packed, BATCH, widest }, { &f->scratch, pool->n_threads, f->scratch_size },
+        { &r.row, 1, widest }, { &r.scores, 1, context }, { &f->packed, BATCH, widest },
+        { &f->scratch, pool->n_threads, f->scratch_size },
     };
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         *buffers[i].buffer = reserve(buffers[i].count, buffers[i].size * sizeof(float));
@@ -1073,12 +1050,11 @@ static double either(Number flag, double otherwise) { return flag.given ? flag.v
 
 /* ---- Signals and files --------------------------------------------------------------------- */
 static volatile sig_atomic_t waiting;       // for input: there is no turn that could be ended
-static volatile sig_atomic_t terminal_changed;
 static struct termios terminal;             // its settings before read_line changed them
 
 static void restore_terminal(void) {
-    if (terminal_changed) tcsetattr(0, TCSANOW, &terminal);
-    terminal_changed = 0;
+    if (waiting) tcsetattr(0, TCSANOW, &terminal);          // no effect where input is a pipe
+    waiting = 0;
 }
 
 /* The first Ctrl-C ends the turn, a second one the program. Other signals always end it. */
@@ -1091,18 +1067,22 @@ static void on_signal(int number) {
 
 /* Creates a file beside PATH under a name that nobody has. finish_file gives it the name PATH when
  * it is whole; every other way out of the program removes it. Refuses to replace the model, which
- * is in use, and what is not a file. */
+ * is in use, and what is not a file. Must be called before there are threads. */
 static FILE *create_file(const char *path, const File *model) {
     static char name[4096];
     struct stat old;
+    sigset_t all, before;
     bool found = stat(path, &old) == 0;
     if (!*path) die(2, "no file name: --logits or --quantize: name the file to write");
     if (found && !S_ISREG(old.st_mode)) die(1, "not a regular file: %s: choose another name", path);
     if (found && old.st_dev == model->device && old.st_ino == model->inode)
         die(1, "this is the model itself: %s: choose another name", path);
     snprintf(name, sizeof name, "%s.%ld.tmp", path, (long)getpid());
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before);  // a signal waits until it is known what to remove
     int descriptor = open(name, O_WRONLY | O_CREAT | O_EXCL, 0666);
     unfinished = descriptor < 0 ? NULL : name;
+    sigprocmask(SIG_SETMASK, &before, NULL);
     FILE *file = descriptor < 0 ? NULL : fdopen(descriptor, "wb");
     if (!file) die(1, "cannot create: %s: %s", name, strerror(errno));
     return file;
@@ -1158,20 +1138,23 @@ static const char *visible(const Tokenizer *t, const void *text, size_t n, Style
             width = 4 * (int)size;
             for (size_t k = 0; k < size; k++) sprintf(shown + 4 * k, "\\x%02x", s[i + k]);
         }
-        bool fits = used + width <= room - (i + size < n);
-        push_bytes(&out, fits ? shown : "…", strlen(fits ? shown : "…"));
-        used += fits ? width : 1;
-        if (!fits) break;
+        if (used + width > room - (i + size < n)) {         // it does not fit: this is the end
+            strcpy(shown, "…");
+            width = 1;
+            size = n - i;
+        }
+        push_bytes(&out, shown, strlen(shown));
+        used += width;
     }
     for (; style == TOKEN && used < room; used++) push_bytes(&out, " ", 1);
     push_bytes(&out, "", 1);
     return out.data;
 }
 
-static const char *visible_token(const Model *m, int id, Style style, int columns) {
+static const char *visible_token(const Model *m, int id, Style style, int room) {
     size_t size;
     const unsigned char *bytes = token_bytes(&m->tokenizer, id, &size);
-    return visible(&m->tokenizer, bytes, size, style, columns);
+    return visible(&m->tokenizer, bytes, size, style, room);
 }
 
 /* A probability from 0.000001 to 0.99999 with two digits that count, without an exponent. */
@@ -1186,46 +1169,31 @@ static const char *probability(double p) {
 
 static const char *plural(int n) { return n == 1 ? "" : "s"; }
 
-/* ---- Output: text, --stop, --watch, --logits ----------------------------------------------- */
-typedef struct {                            // what the model thought where a token was chosen
-    int id, likely, likely_penalised;       // chosen; most likely; most likely after the penalty
-    float p, p_likely, p_im_end, p_end;     // by the raw logits; p_end: im_end or endoftext
-    size_t begin;                           // where the token begins in the turn's text
-} Thought;
-
-struct Output {
-    const Model *model;
-    Text text;                              // of this turn
-    size_t released;                        // bytes of it that were printed
-    Thought *thoughts;                      // [context] of this turn, or of a table's rows
-    float *probabilities;                   // [vocab_size] of the newest token
-    double first_token;                     // when it came, in seconds()
-    FILE *logits;                           // --logits, or NULL
-};
-
 static double seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-static void release(Output *out, size_t end) {
-    size_t begin = out->released, n = end - begin;
-    out->released = end;
-    if (n == 0 || o.watch || o.compare) return;       // a table is shown instead
-    const char *text = out->text.data + begin;
-    if (isatty(1)) fputs(visible(&out->model->tokenizer, text, n, FLOWING, INT_MAX), stdout);
+/* ---- Output: text, --stop, --watch, --logits ----------------------------------------------- */
+/* Prints the turn's text up to `end`. */
+static void release(Session *s, size_t end) {
+    size_t begin = s->released, n = end - begin;
+    s->released = end;
+    if (n == 0 || o.watch || o.compare) return;             // a table is shown instead
+    const char *text = s->text.data + begin;
+    if (isatty(1)) fputs(visible(&s->model->tokenizer, text, n, FLOWING, INT_MAX), stdout);
     else fwrite(text, 1, n, stdout);
     flush_output();
 }
 
 /* Takes the next bytes of the text and prints what is certain: not what may become a --stop text,
  * and on a terminal no half character. Returns the --stop text that is complete now, or NULL. */
-static const Text *write_output(Output *out, const void *bytes, size_t n) {
-    const Text *found = NULL, *text = &out->text;
-    push_bytes(&out->text, bytes, n);
+static const Text *write_text(Session *s, const void *bytes, size_t n) {
+    const Text *found = NULL, *text = &s->text;
+    push_bytes(&s->text, bytes, n);
     size_t certain = text->n;
-    for (size_t at = out->released; at < text->n && !found; at++) {
+    for (size_t at = s->released; at < text->n && !found; at++) {
         uint32_t c;
         Utf8 kind;
         utf8_decode((const unsigned char *)text->data + at, text->n - at, &c, &kind);
@@ -1239,8 +1207,8 @@ static const Text *write_output(Output *out, const void *bytes, size_t n) {
             if (complete || at < certain) certain = at;     // the first match, full or partial
         }
     }
-    if (found) out->text.n = certain;
-    release(out, certain);
+    if (found) s->text.n = certain;
+    release(s, certain);
     return found;
 }
 
@@ -1266,7 +1234,7 @@ static void print_row(const Model *m, int n, int id, const float *p, bool altern
         printf("   n  %s%-*s     p  %s", ids ? "    id  " : "", token + 1, "token", end);
         printf(documents ? "%*s\n" : "\n", bar + 14 - (int)strlen(end), document);
     }
-    printf("%4.0d  ", alternative ? 0 : n);          // 0 leaves the place blank
+    printf("%4.0d  ", alternative ? 0 : n);                 // 0 leaves the place blank
     if (ids) printf("%6d  ", id);
     printf("%s ", visible_token(m, id, TOKEN, token));
     printf(p ? "%6.4f" : "     -", p ? fmin(p[id], 0.9999) : 0);
@@ -1280,21 +1248,27 @@ static void print_row(const Model *m, int n, int id, const float *p, bool altern
     putchar('\n');
 }
 
+typedef struct Thought {                    // what the model thought where a token was chosen
+    int id, likely, likely_penalised;       // chosen; most likely; most likely after the penalty
+    float p, p_likely, p_im_end, p_end;     // by the raw logits; p_end: im_end or endoftext
+    size_t begin;                           // where the token begins in the turn's text
+    double time;                            // when it was chosen, in seconds()
+} Thought;
+
 /* Notes and shows what the model thought where it chose token id, the n-th of a turn or table. */
 static void observe(Session *s, const float *logits, int id, int n) {
     const Header *h = &s->model->header;
-    float *p = s->output->probabilities;
-    Candidate *c = s->sampler.candidates;   // the sampler is done with them
+    Candidate *c = s->sampler.candidates;   // the sampler is done with them,
+    float *p = s->sampler.probabilities;    // and with these
     int likely = argmax(logits, h->vocab_size), pace = (int)either(o.pace, 0);
     struct timespec pause = { pace / 1000, pace % 1000 * 1000000 };
-    if (n == 1) s->output->first_token = seconds();
-    else if (pace > 0) nanosleep(&pause, NULL);
+    if (n > 1 && pace > 0) nanosleep(&pause, NULL);
     memcpy(p, logits, h->vocab_size * sizeof *p);
     softmax(p, h->vocab_size);
-    s->output->thoughts[n - 1] = (Thought){
+    s->thoughts[n - 1] = (Thought){
         id, likely, argmax(s->sampler.logits, h->vocab_size), p[id], p[likely], p[h->im_end],
-        fmaxf(p[h->im_end], p[h->endoftext]), s->output->text.n };
-    if (s->output->logits) write_bytes(s->output->logits, logits, h->vocab_size * sizeof *logits);
+        fmaxf(p[h->im_end], p[h->endoftext]), s->text.n, seconds() };
+    if (s->logits) write_bytes(s->logits, logits, h->vocab_size * sizeof *logits);
     if (o.watch || o.score || o.answers.n > 0) print_row(s->model, n, id, p, false);
     int top = o.top.given ? keep_top_k(c, logits, h->vocab_size, (int)o.top.value) : 0;
     qsort(c, top, sizeof *c, likelier_first);
@@ -1325,15 +1299,14 @@ static const float *read_history(Session *s, int end) {
 /* Of the model's last turn only what follows </think> stays in the conversation, as in the template
  * of a reasoning model. The cache goes back to the turn's beginning and reads the rest again. */
 static void cut_reasoning(Session *s) {
-    Text *text = &s->output->text;
-    push_bytes(text, "", 1);                // a NUL, for strstr
-    const char *from = text->data;
-    for (const char *at = from; (at = strstr(at, "</think>")); ) from = at += strlen("</think>");
-    if (from > text->data || s->no_think || s->model->header.opening == 2) {
-        if (from > text->data) from += strspn(from, "\n");
+    push_bytes(&s->text, "", 1);            // a NUL, for strstr
+    const char *text = s->text.data, *from = text;
+    for (const char *at = text; (at = strstr(at, "</think>")); ) from = at += strlen("</think>");
+    if (from > text || s->no_think || s->model->header.opening == 2) {
+        if (from > text) from += strspn(from, "\n");
         s->history.n = s->turn_start;
         s->run.position = min_int(s->run.position, (int)s->turn_start);
-        open_turn(s, "assistant", from, (size_t)(text->data + text->n - 1 - from));
+        open_turn(s, "assistant", from, (size_t)(text + s->text.n - 1 - from));
     }
 }
 
@@ -1344,8 +1317,7 @@ static bool is_end(const Session *s, int id) {
 
 /* What the model thought of stopping, and who is to blame if it ran on. */
 static void print_verdict(const Session *s, const Turn *turn) {
-    const Thought *all = s->output->thoughts, *end = all, *im_end = all;
-    const Thought *chosen = NULL, *likely = NULL;
+    const Thought *all = s->thoughts, *end = all, *im_end = all, *chosen = NULL, *likely = NULL;
     for (const Thought *t = all; t < all + turn->n_new; t++) {
         if (!chosen && is_end(s, t->id)) chosen = t;
         if (!likely && is_end(s, t->likely) && t->p_likely >= 0.01f) likely = t;
@@ -1356,19 +1328,18 @@ static void print_verdict(const Session *s, const Turn *turn) {
     const Thought *t = chosen ? chosen : likely ? likely : end->p_end >= 0.01f ? end : im_end;
     int at = (int)(t - all) + 1;
     const char *what = t->id == s->model->header.endoftext ? "a document" : "its turn";
+    const char *name = visible_token(s->model, chosen ? t->id : t->likely, ONE_LINE, 60);
     if (turn->n_new == 0) fputs("nothing was generated", stderr);
-    else if (chosen && turn->reason == STOP_TOKEN)
+    else if (turn->reason == STOP_TOKEN)
         fprintf(stderr, "the model ended %s (P %s)", what, probability(t->p));
     else if (chosen && s->ignore_stop)
         fprintf(stderr, "the model ended %s at token %d, the runner ignored it", what, at);
     else if (chosen)
         fprintf(stderr, "the model ended %s at token %d, %s is not among this checkpoint's "
-                "eos_token_id: -m chat stops there", what, at,
-                visible_token(s->model, t->id, ONE_LINE, 60));
+                "eos_token_id: -m chat stops there", what, at, name);
     else if (likely)
-        fprintf(stderr, "at token %d %s was the most likely (P %s), %s", at,
-                visible_token(s->model, t->likely, ONE_LINE, 60), probability(t->p_likely),
-                t->likely == t->likely_penalised ? "chance took another"
+        fprintf(stderr, "at token %d %s was the most likely (P %s), %s", at, name,
+                probability(t->p_likely), t->likely == t->likely_penalised ? "chance took another"
                 : "the repetition penalty took it away: try --repeat-penalty 1");
     else if (end->p_end >= 0.01f)
         fprintf(stderr, "the model thought of an end at token %d (P %s)", at,
@@ -1381,7 +1352,7 @@ static void print_verdict(const Session *s, const Turn *turn) {
 static void print_reason(FILE *out, const Session *s, const Turn *turn) {
     const Text *stop = turn->stop_text;
     if (turn->reason == STOP_TOKEN)
-        fputs(visible_token(s->model, s->output->thoughts[turn->n_new - 1].id, ONE_LINE, 60), out);
+        fputs(visible_token(s->model, s->thoughts[turn->n_new - 1].id, ONE_LINE, 60), out);
     if (turn->reason == STOP_TEXT) {
         fputs("--stop \"", out);
         write_piece(&s->model->tokenizer, out, (const unsigned char *)stop->data, stop->n);
@@ -1394,14 +1365,13 @@ static void print_reason(FILE *out, const Session *s, const Turn *turn) {
 
 /* One turn: its text and, on standard error, why it ended and how fast it was. */
 static Turn run_turn(Session *s) {
-    Output *out = s->output;
     int n_prompt = (int)s->history.n - s->run.position;
-    double start = out->first_token = seconds();
-    out->text.n = out->released = 0;
+    double start = seconds();
+    s->text.n = s->released = 0;
     Turn turn = generate(s);
-    double reading = out->first_token - start, writing = seconds() - out->first_token;
-    release(out, out->text.n);              // what was held back is text after all
-    bool open = out->text.n > 0 && out->text.data[out->text.n - 1] != '\n';
+    double end = seconds(), begun = turn.n_new > 0 ? s->thoughts[0].time : end;
+    release(s, s->text.n);                  // what was held back is text after all
+    bool open = s->text.n > 0 && s->text.data[s->text.n - 1] != '\n';
     if (isatty(1) && open && !o.watch && !o.compare) puts("");
     flush_output();
     fputs("stopped: ", stderr);
@@ -1411,9 +1381,9 @@ static Turn run_turn(Session *s) {
     fputc('\n', stderr);
     if (!isatty(2) || o.verbose)
         fprintf(stderr, "speed: prompt %d token%s, %.1f tok/s; new %d token%s, %.1f tok/s; "
-                "seed %llu\n", n_prompt, plural(n_prompt), reading > 0 ? n_prompt / reading : 0,
-                turn.n_new, plural(turn.n_new), turn.n_new > 1 ? (turn.n_new - 1) / writing : 0,
-                (unsigned long long)o.seed.whole);
+                "seed %llu\n", n_prompt, plural(n_prompt), n_prompt / (begun - start),
+                turn.n_new, plural(turn.n_new), turn.n_new > 1 ? (turn.n_new - 1) / (end - begun)
+                : 0, (unsigned long long)o.seed.whole);
     return turn;
 }
 
@@ -1429,12 +1399,12 @@ static void score(Session *s, int first) {
         int begin = s->run.position, size = min_int(SCORED, n - begin);     // few: shown early
         const float *logits = forward(&s->run, ids + begin, size, size);
         for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab_size, rows++) {
-            const Thought *t = &s->output->thoughts[i - first];
+            const Thought *t = &s->thoughts[i - first];
             observe(s, logits, ids[i], i - first + 1);
             sum += logits[t->likely] - logits[ids[i]] - log(t->p_likely);   // -log p
         }
-        if (s->run.position == n && s->output->logits)      // what may follow the last token
-            write_bytes(s->output->logits, logits, vocab_size * sizeof *logits);
+        if (s->run.position == n && s->logits)              // what may follow the last token
+            write_bytes(s->logits, logits, vocab_size * sizeof *logits);
     }
     if (interrupted) exit(130);
     if (rows == 0) fputs("perplexity undefined over 0 tokens\n", stderr);
@@ -1458,23 +1428,20 @@ static void score_answers(Session *s) {
 static void show_cases(Session *s) {
     const Tokenizer *t = &s->model->tokenizer;
     const char *path = s->model->file.path;
-    const Text *text = &s->output->text;
-    const Thought *thoughts = s->output->thoughts;
     int width = terminal_width(100), indent = width < 60 ? 4 : 18;
     printf("%s weights: %s\n", s->model->header.kind ? "chat" : "base",
            visible(t, path, strlen(path), ONE_LINE, width - 16));
     flush_output();
     Turn turn = run_turn(s), stopping = turn;
     for (int i = turn.n_new - 1; i >= 0; i--)
-        if (is_stop(s, thoughts[i].id)) stopping = (Turn){ STOP_TOKEN, NULL, i + 1 };
-    for (int runs_on = 0; runs_on < 2; runs_on++) {
-        const Turn *shown = runs_on ? &turn : &stopping;
+        if (is_stop(s, s->thoughts[i].id)) stopping = (Turn){ STOP_TOKEN, NULL, i + 1 };
+    for (const Turn *shown = &stopping; shown; shown = shown == &stopping ? &turn : NULL) {
         float max = 0;
-        printf(runs_on ? "  runner runs on  " : "  runner stops    ");
-        if (runs_on && stopping.n_new == turn.n_new) { puts("the same text"); break; }
-        for (int i = 0; i < shown->n_new; i++) max = fmaxf(max, thoughts[i].p_im_end);
-        size_t n = shown->reason == STOP_TOKEN ? thoughts[shown->n_new - 1].begin : text->n;
-        printf("\"%s\"\n", visible(t, text->data, n, ONE_LINE, max_int(8, width - 20)));
+        printf(shown == &turn ? "  runner runs on  " : "  runner stops    ");
+        if (shown == &turn && stopping.n_new == turn.n_new) { puts("the same text"); break; }
+        for (int i = 0; i < shown->n_new; i++) max = fmaxf(max, s->thoughts[i].p_im_end);
+        size_t n = shown->reason == STOP_TOKEN ? s->thoughts[shown->n_new - 1].begin : s->text.n;
+        printf("\"%s\"\n", visible(t, s->text.data, n, ONE_LINE, max_int(8, width - 20)));
         printf("%*s%d token%s; stopped: ", indent, "", shown->n_new, plural(shown->n_new));
         print_reason(stdout, s, shown);
         printf(width < 90 ? ";\n%*s" : "; ", indent, "");
@@ -1483,25 +1450,24 @@ static void show_cases(Session *s) {
     flush_output();
 }
 
-/* The distance of row id of the output matrix from mean[dim]. row[dim] is scratch memory. */
-static float distance(const Model *m, int id, const float *mean, float *row) {
-    load_row(row, &m->output, id);
-    for (int k = 0; k < m->header.dim; k++) row[k] -= mean[k];
-    return sqrtf(dot(row, row, m->header.dim));
-}
-
 /* How far a token's row of the output matrix is from the mean of the rows that no token uses, as a
  * multiple of their own mean distance: about 1 if no training has told it apart from them. */
 static double row_distance(const Model *m, int id) {
     int dim = m->header.dim, first = (int)m->tokenizer.n_vocab, end = m->header.vocab_size;
-    float *mean = reserve(dim, sizeof *mean), *row = reserve(dim, sizeof *row), unused = 0;
+    float *mean = reserve(dim, sizeof *mean), *row = reserve(dim, sizeof *row);
+    float sum = 0, distance = 0;
     for (int i = first; i < end; i++) {
         load_row(row, &m->output, i);
         add(mean, row, dim);
     }
     for (int k = 0; k < dim; k++) mean[k] /= (float)(end - first);
-    for (int i = first; i < end; i++) unused += distance(m, i, mean, row);
-    return distance(m, id, mean, row) / (unused / (float)(end - first - 1));
+    for (int i = first; i <= end; i++) {
+        sum += distance;                    // of the row before
+        load_row(row, &m->output, i < end ? i : id);
+        for (int k = 0; k < dim; k++) row[k] -= mean[k];
+        distance = sqrtf(dot(row, row, dim));
+    }
+    return distance / (sum / (float)(end - first - 1));
 }
 
 static void print_info(const Model *m) {
@@ -1740,12 +1706,10 @@ static Session new_session(const Model *m, Pool *pool) {
             .candidates = reserve(h->vocab_size, sizeof(Candidate)),
             .probabilities = reserve(h->vocab_size, sizeof(float)),
         },
-        .output = reserve(1, sizeof(Output)),
     };
     s.sampler.greedy = !sampling || o.greedy || s.sampler.temperature == 0;
     s.sampler.temperature = fmaxf(s.sampler.temperature, 1e-6f);        // logits / it stay finite
-    *s.output = (Output){ .model = m, .thoughts = reserve(s.run.context + 1, sizeof(Thought)),
-                          .probabilities = reserve(h->vocab_size, sizeof(float)) };
+    s.thoughts = reserve(s.run.context + 1, sizeof *s.thoughts);
     warn_memory(&s.run);
     return s;
 }
@@ -1781,30 +1745,25 @@ static void ask(Session *s, const Text *text, bool conversation) {
 static bool read_line(Text *line) {
     enum { CTRL_C = 3, LONGEST = 4096 };
     char bytes[LONGEST], last = 0;
-    line->n = 0;
+    tcgetattr(0, &terminal);
+    struct termios typing = terminal;
+    typing.c_cc[VINTR] = _POSIX_VDISABLE;
+    typing.c_cc[VEOL] = CTRL_C;
     waiting = 1;                            // from now on Ctrl-C ends the program, not a turn
     interrupted = 0;
-    if (tcgetattr(0, &terminal) == 0) {
-        struct termios typing = terminal;
-        typing.c_cc[VINTR] = _POSIX_VDISABLE;
-        typing.c_cc[VEOL] = CTRL_C;
-        terminal_changed = 1;
-        tcsetattr(0, TCSANOW, &typing);
-    }
-    fputs("> ", stderr);
-    for (ssize_t n; last != '\n' && (n = read(0, bytes, sizeof bytes)) > 0; ) {
+    tcsetattr(0, TCSANOW, &typing);
+    for (line->n = 0; last != '\n'; ) {
+        if (line->n == 0) fputs("> ", stderr);
+        ssize_t n = read(0, bytes, sizeof bytes);
+        if (n <= 0) break;                  // the end of the input
         push_bytes(line, bytes, (size_t)n);
         last = bytes[n - 1];
         if (line->n == LONGEST) fputs("qwen: note: the line was cut: use -p or a pipe\n", stderr);
-        if (last != CTRL_C && !(last == '\n' && line->n == 1)) continue;
         if (last == CTRL_C) fputc('\n', stderr);
         if (last == CTRL_C && line->n == 1) exit(130);
-        fputs("> ", stderr);
-        line->n = 0;
-        last = 0;
+        if (last == CTRL_C || (last == '\n' && line->n == 1)) line->n = last = 0;
     }
     restore_terminal();
-    waiting = 0;
     if (last == '\n') line->n--;
     else if (line->n == 0) fputc('\n', stderr);
     return line->n > 0;
@@ -1853,13 +1812,14 @@ int main(int argc, char **argv) {
     if (o.quantize) quantize(models[0], o.quantize);
     if (o.info || o.quantize) return 0;
 
+    FILE *logits = o.logits ? create_file(o.logits, &models[0]->file) : NULL;
     Pool *pool = start_pool((int)either(o.threads, available_processors()));
     static Session sessions[2];
     for (int i = 0; i < n; i++) sessions[i] = new_session(models[i], pool);
-    if (o.logits) sessions[0].output->logits = create_file(o.logits, &models[0]->file);
-    bool conversation = !o.ids && o.prompts.n == 0 && isatty(0);
+    sessions[0].logits = logits;            // --compare writes none
+    bool typed = !o.ids && o.prompts.n == 0, conversation = typed && isatty(0);
     Text line = { 0 };                      // a prompt that is typed or piped
-    if (!o.ids && o.prompts.n == 0 && !conversation) line = read_prompt();
+    if (typed && !conversation) line = read_prompt();
     for (size_t i = 0; conversation || i == 0 || i < o.prompts.n; i++) {
         if (!conversation) interrupted = 0; // a Ctrl-C has ended the turn before
         else if (!read_line(&line)) break;
@@ -1867,6 +1827,6 @@ int main(int argc, char **argv) {
             ask(&sessions[k], o.prompts.n > 0 ? &o.prompts.text[i] : &line, conversation);
     }
     if (interrupted && !conversation) return 130;           // an unfinished --logits file goes
-    if (o.logits) finish_file(sessions[0].output->logits, o.logits);
+    if (o.logits) finish_file(sessions[0].logits, o.logits);
     return 0;
 }
