@@ -8,9 +8,9 @@
  *     III. The program    Text on a terminal, tables, commands, flags, main. print_verdict says
  *                         why a text ended, or did not.
  *
- * tokenizer.c is included below and brings: Text and Ids (growing arrays of bytes and token ids,
- * with push_bytes and push_id), die (prints one error line and exits), Header and File (a mapped
- * model file), Tokenizer, encode (text to ids) and token_bytes (an id to text).
+ * tokenizer.c is included below and brings: Bytes (a text that lies somewhere), Text and Ids
+ * (growing arrays of bytes and token ids, with push_bytes and push_id), die (prints one error line
+ * and exits), Header and File (a mapped model file), Tokenizer, encode and token_bytes.
  *
  *     To add an architecture, touch Layer, forward and list_tensors here, and export.py.
  *     To add a sampler, write a stage beside keep_min_p, a field of Sampler and a row of flags.
@@ -83,7 +83,7 @@ struct Run {                                // one model at work: its KV cache a
 // These three are in Part II.
 static inline float exponential(float x);                       // e^x, in a form that vectorises
 static void load_row(float *out, const Matrix *m, int row);     // out[cols] = the row as floats
-static void check_finite(const Run *r, const float *x, int n);  // dies if one is not
+static void check_finite(const Model *m, const float *x, int n);        // dies if one is not
 
 /* A bf16 is the upper half of a float: the same sign and exponent, 7 of 23 bits of fraction. */
 static void load_bf16(float *out, const void *row, int cols) {
@@ -249,12 +249,12 @@ static const float *forward(Run *r, const int *ids, int n, int n_logits) {
         matmul(r, r->delta, r->hidden, n, &l->down, NULL);
         add(r->x, r->delta, n * dim);
     }
-    check_finite(r, r->x, n * dim);
+    check_finite(m, r->x, n * dim);
     r->position += n;
     if (n_logits == 0) return NULL;
     rmsnorm(r->normed, r->x + (n - n_logits) * dim, m->norm, n_logits, dim, h->rms_eps);
     matmul(r, r->logits, r->normed, n_logits, &m->output, NULL);
-    check_finite(r, r->logits, n_logits * h->vocab_size);
+    check_finite(m, r->logits, n_logits * h->vocab_size);
     return r->logits;
 }
 
@@ -371,7 +371,7 @@ typedef struct {                            // a conversation, or a text that is
     const Model *model;
     bool chat;                              // frames prompts as ChatML, stops at any end of a turn
     bool ignore_stop, no_think;             // run on at a stop token; answer without reasoning
-    const char *system; size_t system_size; // the system message
+    Bytes system;                           // the system message
     int max_tokens;
     Run run;
     Sampler sampler;
@@ -385,7 +385,7 @@ typedef struct {                            // a conversation, or a text that is
 typedef enum { GOES_ON, STOP_TOKEN, STOP_TEXT, TOKEN_LIMIT, CONTEXT_FULL, INTERRUPTED } Reason;
 typedef struct {
     Reason reason;                          // why generation ended
-    const Text *stop_text;                  // STOP_TEXT: which
+    const Bytes *stop_text;                 // STOP_TEXT: which
     int n_new;                              // tokens that were generated
 } Turn;
 
@@ -393,7 +393,7 @@ static volatile sig_atomic_t interrupted;   // Ctrl-C was pressed: the turn ends
 // Part III has these. read_history calls forward for what the cache lacks; NULL: interrupted.
 static const float *read_history(Session *s, int end);
 static void observe(Session *s, const float *logits, int id, int n);    // notes P(<|im_end|>)
-static const Text *write_text(Session *s, const void *bytes, size_t n); // returns a --stop text
+static const Bytes *write_text(Session *s, Bytes bytes);                // returns a --stop text
 static void cut_reasoning(Session *s);
 
 /* The tokens that end generation. The model must choose one, which is up to its weights, and the
@@ -408,9 +408,7 @@ static bool is_stop(const Session *s, int id) {
 /* Prints the newest token, unless it ends the turn. Returns why generation ends, or GOES_ON. */
 static Reason emit_token(Session *s, Turn *turn, int id) {
     if (is_stop(s, id) && !s->ignore_stop) return STOP_TOKEN;
-    size_t size;
-    const unsigned char *bytes = token_bytes(&s->model->tokenizer, id, &size);
-    turn->stop_text = write_text(s, bytes, size);
+    turn->stop_text = write_text(s, token_bytes(&s->model->tokenizer, id));
     if (turn->stop_text) return STOP_TEXT;
     if (turn->n_new == s->max_tokens) return TOKEN_LIMIT;
     if (s->run.position == s->run.context) return CONTEXT_FULL;
@@ -436,27 +434,27 @@ static Turn generate(Session *s) {
 /* ChatML is <|im_start|>role\ncontent<|im_end|>\n, turn after turn. This writes a turn up to the
  * end of its content. Role and content are encoded as one plain text: a newline that opens the
  * content can merge with the one after the role, and an <|im_end|> that a user types stays text. */
-static void open_turn(Session *s, const char *role, const char *content, size_t n) {
+static void open_turn(Session *s, const char *role, Bytes content) {
     Text text = { 0 };
     push_bytes(&text, role, strlen(role));
     push_bytes(&text, "\n", 1);
-    push_bytes(&text, content, n);
+    push_bytes(&text, content.data, content.n);
     push_id(&s->history, s->model->header.im_start);
-    encode(&s->model->tokenizer, text.data, text.n, false, &s->history);
+    encode(&s->model->tokenizer, (Bytes){ text.data, text.n }, false, &s->history);
     free(text.data);
 }
 
 /* However a turn ended, in the conversation it ends with <|im_end|> and a newline. */
 static void close_turn(Session *s) {
     push_id(&s->history, s->model->header.im_end);
-    encode(&s->model->tokenizer, "\n", 1, false, &s->history);
+    encode(&s->model->tokenizer, bytes_of("\n"), false, &s->history);
 }
 
 /* Appends a prompt to the history: in a chat as the next turn, else as it is. */
-static void add_prompt(Session *s, const char *text, size_t n) {
+static void add_prompt(Session *s, Bytes text) {
     const Header *h = &s->model->header;
     if (!s->chat) {
-        encode(&s->model->tokenizer, text, n, true, &s->history);
+        encode(&s->model->tokenizer, text, true, &s->history);
         if (s->history.n == 0) die(1, "an empty prompt: -p: a base model needs a text to continue");
         return;
     }
@@ -465,17 +463,17 @@ static void add_prompt(Session *s, const char *text, size_t n) {
         if (s->history.n > s->answer_start && is_stop(s, last)) s->history.n--;
         if (h->cuts_reasoning) cut_reasoning(s);            // what comes before </think>
         close_turn(s);
-    } else if (s->system_size > 0) {
-        open_turn(s, "system", s->system, s->system_size);
+    } else if (s->system.n > 0) {
+        open_turn(s, "system", s->system);
         close_turn(s);
     }
-    open_turn(s, "user", text, n);
+    open_turn(s, "user", text);
     close_turn(s);
     s->turn_start = s->history.n;
-    if (h->opening > 0) open_turn(s, "assistant", "", 0);   // the model writes the rest
+    if (h->opening > 0) open_turn(s, "assistant", bytes_of(""));        // the model writes the rest
     const char *think = h->opening == 2 ? "<think>\n" : "";
     if (s->no_think) think = "<think>\n\n</think>\n\n";
-    encode(&s->model->tokenizer, think, strlen(think), false, &s->history);
+    encode(&s->model->tokenizer, bytes_of(think), false, &s->history);
     s->answer_start = s->history.n;
 }
 
@@ -559,10 +557,10 @@ static inline float exponential(float x) {
 }
 
 /* NaN or infinity comes from a weight that is: real weights never lead there. */
-static void check_finite(const Run *r, const float *x, int n) {
+static void check_finite(const Model *m, const float *x, int n) {
     int bad = 0;
     for (int i = 0; i < n; i++) bad += !(fabsf(x[i]) <= FLT_MAX);
-    if (bad) die(1, "the weights hold NaN or infinity: %s: export it again", r->model->file.path);
+    if (bad) die(1, "the weights hold NaN or infinity: %s: export it again", m->file.path);
 }
 
 /* ---- Weight types -------------------------------------------------------------------------- */
@@ -575,7 +573,6 @@ struct WeightType {                         // what can be done with a row of we
     const char *name;
     size_t (*row_size)(int cols);                                   // its bytes
     void (*load)(float *out, const void *row, int cols);            // to floats
-    bool (*store)(void *row, const float *x, int cols);             // from floats; false: NaN
     // out[n] = row · x[n][cols + PADDING], n <= FEW, for columns in the order of interleave
     void (*dot)(float *out, const void *row, const float *x, int n, int cols);
     int step;                                                       // see interleave
@@ -631,21 +628,17 @@ static void load_int8(float *out, const void *row, int cols) {
             out[i] = (float)w[i] * scales[begin / GROUP];
 }
 
-static bool store_int8(void *row, const float *x, int cols) {
+static void store_int8(void *row, const float *x, int cols) {
     int8_t *w = row;
     float *scales = (void *)(w + int8_scales(cols));
     memset(w, 0, int8_row_size(cols));
     for (int begin = 0; begin < cols; begin += GROUP) {
         int end = min_int(begin + GROUP, cols);
-        float max = 0, scale;
-        for (int i = begin; i < end; i++) {
-            if (!(fabsf(x[i]) <= FLT_MAX)) return false;
-            max = fmaxf(max, fabsf(x[i]));
-        }
-        scales[begin / GROUP] = scale = max / 127;
+        float max = 0;
+        for (int i = begin; i < end; i++) max = fmaxf(max, fabsf(x[i]));
+        float scale = scales[begin / GROUP] = max / 127;
         for (int i = begin; i < end && scale > 0; i++) w[i] = (int8_t)lrintf(x[i] / scale);
     }
-    return true;
 }
 
 /* A lane of 32 bits holds four neighbouring weights. Moved to the top byte, each is 2^24 times too
@@ -662,8 +655,8 @@ static void dot_int8(float *out, const void *row, const float *x, int n, int col
 }
 
 static const WeightType weight_types[] = {  // in the order of Header.weight_type
-    { "bf16", bf16_row_size, load_bf16, NULL, dot_bf16, 2 },
-    { "int8", int8_row_size, load_int8, store_int8, dot_int8, 4 },
+    { "bf16", bf16_row_size, load_bf16, dot_bf16, 2 },
+    { "int8", int8_row_size, load_int8, dot_int8, 4 },
 };
 enum { BF16, INT8 };
 
@@ -1009,10 +1002,9 @@ static Run new_run(const Model *m, Pool *pool, int context, bool plain) {
     Run r = { .model = m, .context = context, .plain = plain, .fast = f };
     uint64_t widest = max_int(max_int(h->dim, m->q_dim), h->hidden_dim);
     uint64_t positions = (uint64_t)h->n_layers * h->n_kv_heads * context + ROWS;    // tiles read on
-    uint64_t rows = ROWS * (widest + PADDING);
-    uint64_t keys = ((uint64_t)h->head_dim + context + ROWS) * LANES;
     f->pool = pool;
-    f->scratch_size = rows > keys ? rows : keys;            // for multiply_tiles, for attend_many
+    f->scratch_size = ROWS * (widest + PADDING)                                 // multiply_tiles
+        + ((uint64_t)h->head_dim + context + ROWS) * LANES;                     // attend_many
     const struct { float **buffer; uint64_t count, size; } buffers[] = {
         { &r.keys, positions, h->head_dim }, { &r.values, positions, h->head_dim },
         { &r.x, BATCH, h->dim }, { &r.normed, BATCH, h->dim }, { &r.delta, BATCH, h->dim },
@@ -1035,7 +1027,7 @@ static Run new_run(const Model *m, Pool *pool, int context, bool plain) {
 
 enum { GENERATE = 1, SCORE = 2, ANSWER = 4, COMPARE = 8, INFO = 16, QUANTIZE = 32 };   // commands
 enum { PROMPTED = GENERATE | SCORE | ANSWER | COMPARE, ANY = PROMPTED | INFO | QUANTIZE };
-typedef struct { Text *text; size_t n, capacity; } Texts;   // of a flag that can be repeated
+typedef struct { Bytes *text; size_t n, capacity; } Texts;  // of a flag that can be repeated
 typedef struct { bool given; double value; uint64_t whole; } Number;    // whole: all its digits
 
 static struct {                             // what the command line asks for
@@ -1107,41 +1099,30 @@ static int terminal_width(int otherwise) {
     return ioctl(1, TIOCGWINSZ, &window) == 0 && window.ws_col > 0 ? window.ws_col : 80;
 }
 
-/* Whether a stream is a terminal that obeys escape sequences. */
-static bool obeys_escapes(int descriptor) {
-    const char *name = getenv("TERM");
-    return isatty(descriptor) && !(name && strcmp(name, "dumb") == 0);
-}
-
 /* FLOWING passes newlines and tabs through. ONE_LINE shows a newline as ⏎. TOKEN also shows
  * a space as ␣, and fills all columns. */
 typedef enum { FLOWING, ONE_LINE, TOKEN } Style;
 
-/* Returns at most so many columns of text[n], valid until the next call. What a terminal would
- * obey, and bytes that are no text, become \xHH. */
-static const char *visible(const Tokenizer *t, const void *text, size_t n, Style style, int room) {
+/* Returns at most so many columns of a text, valid until the next call. What a terminal would obey,
+ * and bytes that are no text, become \xHH. */
+static const char *visible(const Model *m, Bytes text, Style style, int room) {
     static Text out;
-    const unsigned char *s = text;
     int used = 0;
     out.n = 0;
-    for (size_t i = 0, size; i < n; i += size) {
+    for (Char c; next_char(&text, &c); ) {
         char shown[32] = "";
-        uint32_t c;
-        Utf8 kind;
-        size = utf8_decode(s + i, n - i, &c, &kind);
-        int width = c == '\n' ? 1 : char_properties(t, c) >> 11 & 3;
-        bool flows = style == FLOWING && (c == '\n' || c == '\t');
-        memcpy(shown, s + i, size);
-        if (c == '\n' && !flows) strcpy(shown, "⏎");
-        else if (c == ' ' && style == TOKEN) strcpy(shown, "␣");
-        else if (kind != UTF8_VALID || (is_control(c) && !flows)) {
-            width = 4 * (int)size;
-            for (size_t k = 0; k < size; k++) sprintf(shown + 4 * k, "\\x%02x", s[i + k]);
-        }
-        if (used + width > room - (i + size < n)) {         // it does not fit: this is the end
+        int width = c.code == '\n' ? 1 : char_properties(&m->tokenizer, c.code) >> 11 & 3;
+        bool flows = style == FLOWING && (c.code == '\n' || c.code == '\t');
+        memcpy(shown, c.bytes, c.size);
+        if (c.code == '\n' && !flows) strcpy(shown, "⏎");
+        else if (c.code == ' ' && style == TOKEN) strcpy(shown, "␣");
+        else if (c.kind != UTF8_VALID || (is_control(c.code) && !flows))
+            for (size_t i = 0; i < c.size; i++)
+                width = (int)(4 * i) + sprintf(shown + 4 * i, "\\x%02x", c.bytes[i] & 0xFF);
+        if (used + width > room - (text.n > 0)) {           // it does not fit: this is the end
             strcpy(shown, "…");
             width = 1;
-            size = n - i;
+            text.n = 0;
         }
         push_bytes(&out, shown, strlen(shown));
         used += width;
@@ -1152,9 +1133,7 @@ static const char *visible(const Tokenizer *t, const void *text, size_t n, Style
 }
 
 static const char *visible_token(const Model *m, int id, Style style, int room) {
-    size_t size;
-    const unsigned char *bytes = token_bytes(&m->tokenizer, id, &size);
-    return visible(&m->tokenizer, bytes, size, style, room);
+    return visible(m, token_bytes(&m->tokenizer, id), style, room);
 }
 
 /* A probability from 0.000001 to 0.99999 with two digits that count, without an exponent. */
@@ -1181,28 +1160,26 @@ static void release(Session *s, size_t end) {
     size_t begin = s->released, n = end - begin;
     s->released = end;
     if (n == 0 || o.watch || o.compare) return;             // a table is shown instead
-    const char *text = s->text.data + begin;
-    if (isatty(1)) fputs(visible(&s->model->tokenizer, text, n, FLOWING, INT_MAX), stdout);
-    else fwrite(text, 1, n, stdout);
+    Bytes text = { s->text.data + begin, n };
+    if (isatty(1)) fputs(visible(s->model, text, FLOWING, INT_MAX), stdout);
+    else fwrite(text.data, 1, text.n, stdout);
     flush_output();
 }
 
 /* Takes the next bytes of the text and prints what is certain: not what may become a --stop text,
  * and on a terminal no half character. Returns the --stop text that is complete now, or NULL. */
-static const Text *write_text(Session *s, const void *bytes, size_t n) {
-    const Text *found = NULL, *text = &s->text;
-    push_bytes(&s->text, bytes, n);
-    size_t certain = text->n;
-    for (size_t at = s->released; at < text->n && !found; at++) {
-        uint32_t c;
-        Utf8 kind;
-        utf8_decode((const unsigned char *)text->data + at, text->n - at, &c, &kind);
-        if (kind == UTF8_CUT && isatty(1) && at < certain) certain = at;
-        for (size_t i = 0; i < o.stops.n && !found; i++) {
-            const Text *stop = &o.stops.text[i];
-            bool complete = at + stop->n <= text->n;
-            size_t compared = complete ? stop->n : text->n - at;
-            if (memcmp(text->data + at, stop->data, compared) != 0) continue;
+static const Bytes *write_text(Session *s, Bytes bytes) {
+    const Bytes *found = NULL;
+    push_bytes(&s->text, bytes.data, bytes.n);
+    size_t certain = s->text.n;
+    for (size_t at = s->released; at < s->text.n && !found; at++) {
+        Bytes rest = { s->text.data + at, s->text.n - at }, after = rest;
+        Char c;
+        next_char(&after, &c);
+        if (c.kind == UTF8_CUT && isatty(1) && at < certain) certain = at;
+        for (const Bytes *stop = o.stops.text; stop < o.stops.text + o.stops.n && !found; stop++) {
+            bool complete = stop->n <= rest.n;
+            if (memcmp(rest.data, stop->data, complete ? stop->n : rest.n) != 0) continue;
             if (complete) found = stop;
             if (complete || at < certain) certain = at;     // the first match, full or partial
         }
@@ -1221,10 +1198,8 @@ static void print_row(const Model *m, int n, int id, const float *p, bool altern
     int bar = max_int(0, width - 22 - 8 * ids - token - 7 * documents);
     double p_im_end = p ? p[m->header.im_end] : NAN, p_document = p ? p[m->header.endoftext] : NAN;
     if (width == 0) {
-        size_t size;
-        const unsigned char *bytes = token_bytes(&m->tokenizer, id, &size);
         printf("%s%d\t%d\t", heading ? "n\tid\tpiece\tp\tp_im_end\tp_endoftext\n" : "", n, id);
-        write_piece(&m->tokenizer, stdout, bytes, size);
+        write_piece(&m->tokenizer, stdout, token_bytes(&m->tokenizer, id));
         printf("\t%.9g\t%.9g\t%.9g\n", p ? p[id] : NAN, p_im_end, p_document);
         return;
     }
@@ -1239,7 +1214,9 @@ static void print_row(const Model *m, int n, int id, const float *p, bool altern
     printf("%s ", visible_token(m, id, TOKEN, token));
     printf(p ? "%6.4f" : "     -", p ? fmin(p[id], 0.9999) : 0);
     if (p && !alternative) {
-        bool green = p_im_end >= 0.5 && obeys_escapes(1) && !getenv("NO_COLOR");
+        const char *name = getenv("TERM");
+        bool colours = !getenv("NO_COLOR") && !(name && strcmp(name, "dumb") == 0);
+        bool green = p_im_end >= 0.5 && colours;
         printf("  %6.4f %s", fmin(p_im_end, 0.9999), green ? "\033[1;32m" : "");
         for (int i = 0; i < bar; i++) fputs(p_im_end * bar >= i + 0.5 ? "█" : "·", stdout);
         if (green) fputs("\033[0m", stdout);
@@ -1283,16 +1260,16 @@ static void observe(Session *s, const float *logits, int id, int n) {
 static const float *read_history(Session *s, int end) {
     Run *run = &s->run;
     const float *logits = NULL;
-    bool shown = end - run->position > BATCH && obeys_escapes(2);
+    bool shown = end - run->position > BATCH && isatty(2);
     if (s->history.n > (size_t)run->context)
         die(1, "the prompt is %zu tokens with all before it, the context has room for %d: -c: "
                "raise it, or shorten the prompt", s->history.n, run->context);
     while (run->position < end && !interrupted) {
         int n = min_int(BATCH, end - run->position);
         logits = forward(run, s->history.id + run->position, n, run->position + n == end);
-        if (shown) fprintf(stderr, "\r\033[Kreading: %d of %d tokens", run->position, end);
+        if (shown) fprintf(stderr, "\rreading: %d of %d tokens", run->position, end);
     }
-    if (shown) fputs("\r\033[K", stderr);
+    if (shown) fprintf(stderr, "\r%40s\r", "");
     return interrupted ? NULL : logits;
 }
 
@@ -1306,7 +1283,7 @@ static void cut_reasoning(Session *s) {
         if (from > text) from += strspn(from, "\n");
         s->history.n = s->turn_start;
         s->run.position = min_int(s->run.position, (int)s->turn_start);
-        open_turn(s, "assistant", from, (size_t)(text + s->text.n - 1 - from));
+        open_turn(s, "assistant", (Bytes){ from, (size_t)(text + s->text.n - 1 - from) });
     }
 }
 
@@ -1350,12 +1327,11 @@ static void print_verdict(const Session *s, const Turn *turn) {
 }
 
 static void print_reason(FILE *out, const Session *s, const Turn *turn) {
-    const Text *stop = turn->stop_text;
     if (turn->reason == STOP_TOKEN)
         fputs(visible_token(s->model, s->thoughts[turn->n_new - 1].id, ONE_LINE, 60), out);
     if (turn->reason == STOP_TEXT) {
         fputs("--stop \"", out);
-        write_piece(&s->model->tokenizer, out, (const unsigned char *)stop->data, stop->n);
+        write_piece(&s->model->tokenizer, out, *turn->stop_text);
         fputc('"', out);
     }
     if (turn->reason == TOKEN_LIMIT) fprintf(out, "-n %d", s->max_tokens);
@@ -1391,14 +1367,14 @@ static Turn run_turn(Session *s) {
 /* --score, --answer: the table for history[first] and what follows, and its perplexity. */
 static void score(Session *s, int first) {
     const int *ids = s->history.id;
-    int n = (int)s->history.n, vocab_size = s->model->header.vocab_size, rows = 0;
+    int n = (int)s->history.n, rows = n - max_int(first, 1), vocab_size = s->model->header.vocab_size;
     double sum = 0;
     read_history(s, max_int(first - 1, 0));
     if (first == 0) print_row(s->model, 1, ids[0], NULL, false);
     while (s->run.position < n && !interrupted) {
         int begin = s->run.position, size = min_int(SCORED, n - begin);     // few: shown early
         const float *logits = forward(&s->run, ids + begin, size, size);
-        for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab_size, rows++) {
+        for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab_size) {
             const Thought *t = &s->thoughts[i - first];
             observe(s, logits, ids[i], i - first + 1);
             sum += logits[t->likely] - logits[ids[i]] - log(t->p_likely);   // -log p
@@ -1415,38 +1391,38 @@ static void score(Session *s, int first) {
 static void score_answers(Session *s) {
     size_t prompt = s->history.n;
     for (size_t i = 0; i < o.answers.n; i++) {
-        const Text *answer = &o.answers.text[i];
         s->history.n = prompt;
         s->run.position = min_int(s->run.position, (int)prompt - 1);
-        encode(&s->model->tokenizer, answer->data, answer->n, !s->chat, &s->history);
+        encode(&s->model->tokenizer, o.answers.text[i], !s->chat, &s->history);
         if (s->chat) push_id(&s->history, s->model->header.im_end);
         score(s, (int)prompt);
     }
 }
 
+static void print_case(const char *name, const Session *s, const Turn *turn) {
+    int width = terminal_width(100), indent = width < 60 ? 4 : 18;
+    float max = 0;
+    for (int i = 0; i < turn->n_new; i++) max = fmaxf(max, s->thoughts[i].p_im_end);
+    size_t n = turn->reason == STOP_TOKEN ? s->thoughts[turn->n_new - 1].begin : s->text.n;
+    Bytes text = { s->text.data, n };
+    printf("%s\"%s\"\n", name, visible(s->model, text, ONE_LINE, max_int(8, width - 20)));
+    printf("%*s%d token%s; stopped: ", indent, "", turn->n_new, plural(turn->n_new));
+    print_reason(stdout, s, turn);
+    printf(width < 90 ? ";\n%*s" : "; ", indent, "");
+    printf("highest P(<|im_end|>) %s\n", probability(max));
+}
+
 /* --compare, one of the two models. It runs once without stopping; where it stops is a prefix. */
 static void show_cases(Session *s) {
-    const Tokenizer *t = &s->model->tokenizer;
-    const char *path = s->model->file.path;
-    int width = terminal_width(100), indent = width < 60 ? 4 : 18;
     printf("%s weights: %s\n", s->model->header.kind ? "chat" : "base",
-           visible(t, path, strlen(path), ONE_LINE, width - 16));
+           visible(s->model, bytes_of(s->model->file.path), ONE_LINE, terminal_width(100) - 16));
     flush_output();
     Turn turn = run_turn(s), stopping = turn;
     for (int i = turn.n_new - 1; i >= 0; i--)
         if (is_stop(s, s->thoughts[i].id)) stopping = (Turn){ STOP_TOKEN, NULL, i + 1 };
-    for (const Turn *shown = &stopping; shown; shown = shown == &stopping ? &turn : NULL) {
-        float max = 0;
-        printf(shown == &turn ? "  runner runs on  " : "  runner stops    ");
-        if (shown == &turn && stopping.n_new == turn.n_new) { puts("the same text"); break; }
-        for (int i = 0; i < shown->n_new; i++) max = fmaxf(max, s->thoughts[i].p_im_end);
-        size_t n = shown->reason == STOP_TOKEN ? s->thoughts[shown->n_new - 1].begin : s->text.n;
-        printf("\"%s\"\n", visible(t, s->text.data, n, ONE_LINE, max_int(8, width - 20)));
-        printf("%*s%d token%s; stopped: ", indent, "", shown->n_new, plural(shown->n_new));
-        print_reason(stdout, s, shown);
-        printf(width < 90 ? ";\n%*s" : "; ", indent, "");
-        printf("highest P(<|im_end|>) %s\n", probability(max));
-    }
+    print_case("  runner stops    ", s, &stopping);
+    if (stopping.n_new < turn.n_new) print_case("  runner runs on  ", s, &turn);
+    else puts("  runner runs on  the same text");
     flush_output();
 }
 
@@ -1472,10 +1448,9 @@ static double row_distance(const Model *m, int id) {
 
 static void print_info(const Model *m) {
     const Header *h = &m->header;
-    const Tokenizer *t = &m->tokenizer;
     bool agree = h->tokenizer_eos < 0;      // the files, about what ends a text
     printf("name             %s\n",
-           visible(t, h->name, strlen(h->name), ONE_LINE, terminal_width(100) - 17));
+           visible(m, bytes_of(h->name), ONE_LINE, terminal_width(100) - 17));
     printf("kind             %s%s\n", h->kind ? "chat" : "base",
            h->chatml ? "" : ", without a ChatML template");
     printf("weights          %s, %.1f MB\n", m->output.type->name, (double)h->weights_size * 1e-6);
@@ -1483,8 +1458,9 @@ static void print_info(const Model *m) {
            "n_kv_heads       %d\nhead_dim         %d\nvocab_size       %d, %u of them tokens\n"
            "output           %s\ncontext          %d\nrope_theta       %g\nrms_eps          %g\n",
            h->dim, h->hidden_dim, h->n_layers, h->n_heads, h->n_kv_heads, h->head_dim,
-           h->vocab_size, t->n_vocab, h->tied ? "tied to the embedding" : "a matrix of its own",
-           h->max_positions, h->rope_theta, (double)h->rms_eps);
+           h->vocab_size, m->tokenizer.n_vocab,
+           h->tied ? "tied to the embedding" : "a matrix of its own", h->max_positions,
+           h->rope_theta, (double)h->rms_eps);
     printf("ends at          %s", h->n_eos ? "" : "nothing: eos_token_id is null");
     for (int i = 0; i < h->n_eos; i++) {
         printf("%s%d %s", i > 0 ? ", " : "", h->eos[i], visible_token(m, h->eos[i], ONE_LINE, 40));
@@ -1493,15 +1469,16 @@ static void print_info(const Model *m) {
     if (!agree)
         printf("\n                 but the tokenizer's eos_token is %d %s", h->tokenizer_eos,
                visible_token(m, h->tokenizer_eos, ONE_LINE, 30));
-    if (h->vocab_size - (int)t->n_vocab > 1)
+    if (h->vocab_size - (int)m->tokenizer.n_vocab > 1)
         printf("\nend rows         <|im_end|> %.1f, <|im_start|> %.1f",
                row_distance(m, h->im_end), row_distance(m, h->im_start));
     printf("\nsampling         %s: temperature %g, top-k %d,\n                 top-p %g, min-p %g, "
            "repetition penalty %g\n", h->do_sample ? "on" : "off (greedy)", (double)h->temperature,
            h->top_k, (double)h->top_p, (double)h->min_p, (double)h->repetition_penalty);
-    printf("system message   %s\nUnicode          %.16s\n", !h->system_size ? "none" :
-           visible(t, h->system, h->system_size, ONE_LINE, terminal_width(817) - 17),
-           t->unicode_version);
+    Bytes system = { h->system, (size_t)h->system_size };
+    printf("system message   %s\n", system.n == 0 ? "none"
+           : visible(m, system, ONE_LINE, terminal_width(817) - 17));
+    printf("Unicode          %.16s\n", m->tokenizer.unicode_version);
     flush_output();
 }
 
@@ -1509,11 +1486,10 @@ static void print_info(const Model *m) {
 static void quantize(Model *m, const char *path) {
     enum { WIDEST = 1 << 20 };              // columns; check_header lets no more pass
     static const char zeros[64];
-    const WeightType *type = &weight_types[INT8];
     Header h = m->header;
     if (h.weight_type == INT8) die(1, "already int8: %s: quantize the bf16 file", m->file.path);
     float *floats = reserve(WIDEST, sizeof *floats);
-    void *row = reserve(1, type->row_size(WIDEST));
+    void *row = reserve(1, int8_row_size(WIDEST));
     FILE *file = create_file(path, &m->file);
     write_bytes(file, m->file.data, h.weights_offset);      // the header comes again at the end
     for (const Tensor *t = list_tensors(m); t->rows > 0; t++) {
@@ -1523,9 +1499,9 @@ static void quantize(Model *m, const char *path) {
         for (int k = 0; w && k < w->rows; k++) {
             if (interrupted) exit(130);
             load_row(floats, w, k);
-            if (!type->store(row, floats, t->cols))
-                die(1, "the weights hold NaN or infinity: %s: export it again", m->file.path);
-            write_bytes(file, row, type->row_size(t->cols));
+            check_finite(m, floats, t->cols);
+            store_int8(row, floats, t->cols);
+            write_bytes(file, row, int8_row_size(t->cols));
         }
     }
     h.weight_type = INT8;
@@ -1535,8 +1511,6 @@ static void quantize(Model *m, const char *path) {
     rewind(file);
     write_bytes(file, &h, sizeof h);
     finish_file(file, path);
-    fprintf(stderr, "qwen: note: %.1f MB of bf16 became %.1f MB of int8\n",
-            (double)m->file.size * 1e-6, (double)h.file_size * 1e-6);
 }
 
 /* ---- Flags --------------------------------------------------------------------------------- */
@@ -1605,18 +1579,16 @@ static void set_flag(const struct Flag *flag, const char *given, char *value) {
     if (flag->kind == TEXTS) {
         Texts *texts = flag->target;
         texts->text = grow(texts->text, &texts->capacity, texts->n + 1, sizeof *texts->text);
-        texts->text[texts->n++] = (Text){ value, strlen(value), 0 };
+        texts->text[texts->n++] = bytes_of(value);
     }
-    if (flag->kind == WHOLE || flag->kind == REAL) {
-        char *end;
-        Number number = { true, strtod(value, &end), strtoull(value, NULL, 10) };
-        bool whole = value[strspn(value, "0123456789")] == 0;
-        if (end == value || *end || !(number.value >= flag->min && number.value <= flag->max)
-            || (flag->kind == WHOLE && !whole))
-            die(2, "not a %s from %.10g to %.10g: %s %s", flag->kind == WHOLE ? "whole number"
-                : "number", flag->min, flag->max, given, value);
-        *(Number *)flag->target = number;
-    }
+    if (flag->kind != WHOLE && flag->kind != REAL) return;
+    char *end;
+    Number number = { true, strtod(value, &end), strtoull(value, NULL, 10) };
+    bool right = end != value && !*end && number.value >= flag->min && number.value <= flag->max;
+    if (!right || (flag->kind == WHOLE && value[strspn(value, "0123456789")]))
+        die(2, "not a %s from %.10g to %.10g: %s %s",
+            flag->kind == WHOLE ? "whole number" : "number", flag->min, flag->max, given, value);
+    *(Number *)flag->target = number;
 }
 
 /* Whether a flag is spelt so: a word of its usage. */
@@ -1633,12 +1605,10 @@ static void parse_options(int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         int k = 0;
         while (k < N_FLAGS && !is_spelling(&flags[k], argv[i])) k++;
-        if (k == N_FLAGS) {
-            if (argv[i][0] == '-') die(2, "no such flag: %s: see --help", argv[i]);
-            if (o.model) die(2, "two models: %s, %s: a prompt goes after -p", o.model, argv[i]);
-            o.model = argv[i];
-            continue;
-        }
+        if (k == N_FLAGS && argv[i][0] == '-') die(2, "no such flag: %s: see --help", argv[i]);
+        if (k == N_FLAGS && o.model)
+            die(2, "two models: %s, %s: a prompt goes after -p", o.model, argv[i]);
+        if (k == N_FLAGS) { o.model = argv[i]; continue; }
         bool takes_value = flags[k].kind != SWITCH;
         if (takes_value && i + 1 == argc) die(2, "a value is missing: %s: see --help", argv[i]);
         given[k] = argv[i];
@@ -1650,11 +1620,12 @@ static void parse_options(int argc, char **argv) {
     for (int k = 0; k < N_FLAGS; k++)
         if (given[k] && !(flags[k].commands & o.command))
             die(2, "these make no sense together: %s, %s: leave one out", given[k], given[which]);
-    bool base = o.mode && strcmp(o.mode, "base") == 0, empty = false;
+    bool other = o.mode && strcmp(o.mode, "base") != 0 && strcmp(o.mode, "chat") != 0;
+    bool empty = false;
     for (size_t i = 0; i < o.stops.n; i++) empty |= o.stops.text[i].n == 0;
     const struct { bool wrong; const char *what; } mistakes[] = {
         { !o.model, "no model: MODEL.bin: make one with export.py" },
-        { o.mode && !base && strcmp(o.mode, "chat") != 0, "neither base nor chat: -m" },
+        { other, "neither base nor chat: -m" },
         { empty, "an empty text is everywhere: --stop: give the text to stop at" },
         { o.ids && !o.ids[strspn(o.ids, " \t\r\n")], "no ids: --ids: give at least one" },
         { o.ids && (o.prompts.n > 0 || o.system), "--ids is the whole prompt: leave out -p, -s" },
@@ -1672,10 +1643,9 @@ static void warn_memory(const Run *r) {
     double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) * 1e-9;
     double model = (double)r->model->file.size * 1e-9;
     double cache = 2e-9 * sizeof(float) * h->n_layers * (double)r->context * r->model->kv_dim;
-    if (model > memory)
-        fprintf(stderr, "qwen: note: model %.1f GB, memory %.1f GB: slow\n", model, memory);
-    if (o.context.given && cache > memory)
-        fprintf(stderr, "qwen: note: cache %.1f GB, memory %.1f GB: lower -c\n", cache, memory);
+    if (model > memory || (o.context.given && cache > memory))
+        fprintf(stderr, "qwen: note: model %.1f GB, cache when full %.1f GB, memory %.1f GB\n",
+                model, cache, memory);
     if (r->context > h->max_positions)
         fprintf(stderr, "qwen: note: -c %d, the model has %d\n", r->context, h->max_positions);
 }
@@ -1691,17 +1661,14 @@ static Session new_session(const Model *m, Pool *pool) {
         || (h->do_sample && !o.compare);
     Session s = {
         .model = m, .chat = chat, .no_think = o.no_think, .ignore_stop = o.ignore_stop || o.compare,
-        .system = o.system ? o.system : h->system,
-        .system_size = o.system ? strlen(o.system) : (size_t)h->system_size,
+        .system = o.system ? bytes_of(o.system) : (Bytes){ h->system, (size_t)h->system_size },
         .max_tokens = (int)either(o.max_tokens, h->max_new_tokens ? h->max_new_tokens : 512),
         .run = new_run(m, pool, (int)either(o.context, h->max_positions), o.plain),
         .sampler = {
             .temperature = (float)either(o.temperature, h->temperature),
-            .top_k = (int)either(o.top_k, h->top_k),
-            .top_p = (float)either(o.top_p, h->top_p),
-            .min_p = (float)either(o.min_p, h->min_p),
+            .top_k = (int)either(o.top_k, h->top_k), .top_p = (float)either(o.top_p, h->top_p),
+            .min_p = (float)either(o.min_p, h->min_p), .random = o.seed.whole,
             .penalty = (float)either(o.penalty, o.compare ? 1 : h->repetition_penalty),
-            .random = o.seed.whole,
             .logits = reserve(h->vocab_size, sizeof(float)),
             .candidates = reserve(h->vocab_size, sizeof(Candidate)),
             .probabilities = reserve(h->vocab_size, sizeof(float)),
@@ -1721,14 +1688,13 @@ static void forget(Session *s) {
 
 /* Puts a prompt to a session and does with it what the command line asks for. In a conversation
  * that has no room left, a new one begins. */
-static void ask(Session *s, const Text *text, bool conversation) {
-    enum { ROOM = 32 };                     // tokens that an answer may want
+static void ask(Session *s, Bytes text, bool conversation) {
     if (o.command != GENERATE || !s->chat) forget(s);
     bool first = s->history.n == 0;
     if (o.ids) read_ids(o.ids, "--ids", s->model->header.vocab_size, &s->history);
-    else add_prompt(s, text->data, text->n);
-    int room = s->run.context - (int)s->history.n;
-    if (conversation && room < (first ? 0 : min_int(ROOM, s->max_tokens))) {
+    else add_prompt(s, text);
+    int room = s->run.context - (int)s->history.n, wanted = first ? 0 : min_int(32, s->max_tokens);
+    if (conversation && room < wanted) {
         fprintf(stderr, "qwen: note: %zu tokens for a context of %d: %s\n", s->history.n,
                 s->run.context, first ? "-c: raise it" : "a new conversation begins");
         forget(s);
@@ -1739,12 +1705,11 @@ static void ask(Session *s, const Text *text, bool conversation) {
     else run_turn(s);
 }
 
-/* Reads a line from a terminal that is not empty; false at the end of the input. Meanwhile Ctrl-C
- * is an end of line like Enter, so that what was typed before it is seen: it clears a line, or
- * ends the program. */
+/* Reads a line from a terminal; false at the end of the input. Meanwhile Ctrl-C is an end of line
+ * like Enter, so that what was typed before it is seen: it clears a line, or ends the program. */
 static bool read_line(Text *line) {
     enum { CTRL_C = 3, LONGEST = 4096 };
-    char bytes[LONGEST], last = 0;
+    char bytes[LONGEST], last = 0;          // last: the last byte that was read
     tcgetattr(0, &terminal);
     struct termios typing = terminal;
     typing.c_cc[VINTR] = _POSIX_VDISABLE;
@@ -1752,21 +1717,19 @@ static bool read_line(Text *line) {
     waiting = 1;                            // from now on Ctrl-C ends the program, not a turn
     interrupted = 0;
     tcsetattr(0, TCSANOW, &typing);
-    for (line->n = 0; last != '\n'; ) {
-        if (line->n == 0) fputs("> ", stderr);
-        ssize_t n = read(0, bytes, sizeof bytes);
-        if (n <= 0) break;                  // the end of the input
+    line->n = 0;
+    fputs("> ", stderr);
+    for (ssize_t n; last != '\n' && last != CTRL_C && (n = read(0, bytes, sizeof bytes)) > 0; ) {
         push_bytes(line, bytes, (size_t)n);
         last = bytes[n - 1];
-        if (line->n == LONGEST) fputs("qwen: note: the line was cut: use -p or a pipe\n", stderr);
-        if (last == CTRL_C) fputc('\n', stderr);
-        if (last == CTRL_C && line->n == 1) exit(130);
-        if (last == CTRL_C || (last == '\n' && line->n == 1)) line->n = last = 0;
     }
     restore_terminal();
+    if (last != '\n') fputc('\n', stderr);
+    if (line->n == LONGEST) fputs("qwen: note: the line was cut: use -p or a pipe\n", stderr);
+    if (last == CTRL_C && line->n == 1) exit(130);
+    if (last == CTRL_C) line->n = 0;
     if (last == '\n') line->n--;
-    else if (line->n == 0) fputc('\n', stderr);
-    return line->n > 0;
+    return last != 0;
 }
 
 /* Standard input as one prompt, without a byte-order mark and one final newline. */
@@ -1823,8 +1786,9 @@ int main(int argc, char **argv) {
     for (size_t i = 0; conversation || i == 0 || i < o.prompts.n; i++) {
         if (!conversation) interrupted = 0; // a Ctrl-C has ended the turn before
         else if (!read_line(&line)) break;
-        for (int k = 0; k < n && !interrupted; k++)
-            ask(&sessions[k], o.prompts.n > 0 ? &o.prompts.text[i] : &line, conversation);
+        else if (line.n == 0) continue;     // nothing was asked
+        Bytes text = o.prompts.n > 0 ? o.prompts.text[i] : (Bytes){ line.data, line.n };
+        for (int k = 0; k < n && !interrupted; k++) ask(&sessions[k], text, conversation);
     }
     if (interrupted && !conversation) return 130;           // an unfinished --logits file goes
     if (o.logits) finish_file(sessions[0].logits, o.logits);
