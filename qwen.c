@@ -738,13 +738,13 @@ static Pool *start_pool(int n_threads) {
  * waking the threads takes longer than the work (measured). */
 static void parallel(Task *task, const Step *step, int n_items, double multiply_adds) {
     Pool *pool = step->run->fast->pool;
-    bool shared = pool->n_threads > 1 && n_items > 1 && multiply_adds >= 100e3;
+    int others = n_items > 1 && multiply_adds >= 100e3 ? pool->n_threads - 1 : 0;
     pool->task = task;
     pool->step = step;
     pool->n_items = n_items;
     atomic_store(&pool->next, 0);
-    if (shared) {
-        atomic_store(&pool->busy, pool->n_threads - 1);
+    atomic_store(&pool->busy, others);
+    if (others > 0) {
         pthread_mutex_lock(&pool->mutex);
         atomic_fetch_add(&pool->n_steps, 1);
         pthread_cond_broadcast(&pool->wake);
@@ -1260,16 +1260,16 @@ static void observe(Session *s, const float *logits, int id, int n) {
 static const float *read_history(Session *s, int end) {
     Run *run = &s->run;
     const float *logits = NULL;
-    bool shown = end - run->position > BATCH && isatty(2);
+    bool progress = end - run->position > BATCH && isatty(2);
     if (s->history.n > (size_t)run->context)
         die(1, "the prompt is %zu tokens with all before it, the context has room for %d: -c: "
                "raise it, or shorten the prompt", s->history.n, run->context);
     while (run->position < end && !interrupted) {
         int n = min_int(BATCH, end - run->position);
+        if (progress) fprintf(stderr, "reading: %d of %d tokens", run->position, end);
         logits = forward(run, s->history.id + run->position, n, run->position + n == end);
-        if (shown) fprintf(stderr, "\rreading: %d of %d tokens", run->position, end);
+        if (progress) fprintf(stderr, "\r%40s\r", "");
     }
-    if (shown) fprintf(stderr, "\r%40s\r", "");
     return interrupted ? NULL : logits;
 }
 
@@ -1367,20 +1367,20 @@ static Turn run_turn(Session *s) {
 /* --score, --answer: the table for history[first] and what follows, and its perplexity. */
 static void score(Session *s, int first) {
     const int *ids = s->history.id;
-    int n = (int)s->history.n, rows = n - max_int(first, 1), vocab_size = s->model->header.vocab_size;
+    int n = (int)s->history.n, rows = n - max_int(first, 1), vocab = s->model->header.vocab_size;
     double sum = 0;
     read_history(s, max_int(first - 1, 0));
     if (first == 0) print_row(s->model, 1, ids[0], NULL, false);
     while (s->run.position < n && !interrupted) {
         int begin = s->run.position, size = min_int(SCORED, n - begin);     // few: shown early
         const float *logits = forward(&s->run, ids + begin, size, size);
-        for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab_size) {
+        for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab) {
             const Thought *t = &s->thoughts[i - first];
             observe(s, logits, ids[i], i - first + 1);
             sum += logits[t->likely] - logits[ids[i]] - log(t->p_likely);   // -log p
         }
         if (s->run.position == n && s->logits)              // what may follow the last token
-            write_bytes(s->logits, logits, vocab_size * sizeof *logits);
+            write_bytes(s->logits, logits, vocab * sizeof *logits);
     }
     if (interrupted) exit(130);
     if (rows == 0) fputs("perplexity undefined over 0 tokens\n", stderr);
@@ -1519,7 +1519,7 @@ typedef enum { HEADING, SWITCH, TEXT, TEXTS, WHOLE, REAL } Kind;
 /* All flags: the help is printed from this list, and it says which go together. One that does not
  * go with GENERATE is a command itself. The help fits 60 columns. */
 static const struct Flag {
-    const char *usage;                      // "-n, --max-tokens N", or a heading of the help
+    const char *usage;                      // "  -n, --max-tokens N", or a heading of the help
     Kind kind;
     void *target;                           // in o: a bool, const char *, Texts or Number
     double min, max;                        // of a number
@@ -1527,49 +1527,45 @@ static const struct Flag {
     const char *help;
 } flags[] = {
     { "prompt (default: standard input; -s, -m: the checkpoint's)", HEADING, NULL, 0, 0, 0, "" },
-    { "-p, --prompt TEXT", TEXTS, &o.prompts, 0, 0, PROMPTED, "a prompt; repeated, the next turn" },
-    { "-s, --system TEXT", TEXT, &o.system, 0, 0, PROMPTED, "system message; \"\": no such turn" },
-    { "-m, --mode base|chat", TEXT, &o.mode, 0, 0, PROMPTED, "frame and stop as this kind does" },
-    { "--ids \"ID ID ...\"", TEXT, &o.ids, 0, 0, GENERATE | SCORE, "token ids, taken as they are" },
+    { "  -p, --prompt TEXT", TEXTS, &o.prompts, 0, 0, PROMPTED, "a prompt; again: the next turn" },
+    { "  -s, --system TEXT", TEXT, &o.system, 0, 0, PROMPTED, "system message; \"\": no turn" },
+    { "  -m, --mode base|chat", TEXT, &o.mode, 0, 0, PROMPTED, "frame and stop as this kind does" },
+    { "      --ids \"ID ID ...\"", TEXT, &o.ids, 0, 0, GENERATE | SCORE, "token ids, as they are" },
     { "stopping (default of -n: the checkpoint's, or 512)", HEADING, NULL, 0, 0, 0, "" },
-    { "-n, --max-tokens N", WHOLE, &o.max_tokens, 0, INT32_MAX, PROMPTED, "new tokens of a turn" },
-    { "--stop TEXT", TEXTS, &o.stops, 0, 0, GENERATE | COMPARE, "stop at this text; repeatable" },
-    { "--ignore-stop", SWITCH, &o.ignore_stop, 0, 0, GENERATE, "print stop tokens and run on" },
-    { "--no-think", SWITCH, &o.no_think, 0, 0, PROMPTED, "a reasoning model answers at once" },
-    { "--compare BASE.bin", TEXT, &o.compare, 0, 0, COMPARE, "both models, stopping and not" },
-    { "--watch", SWITCH, &o.watch, 0, 0, GENERATE, "each token, its P, P(<|im_end|>)" },
-    { "--top N", WHOLE, &o.top, 1, 1000, GENERATE, "with --watch: the N most likely" },
-    { "--pace MS", WHOLE, &o.pace, 0, 3600e3, GENERATE | COMPARE, "wait after each token" },
-    { "--score", SWITCH, &o.score, 0, 0, SCORE, "--watch of the prompt; perplexity" },
-    { "--answer TEXT", TEXTS, &o.answers, 0, 0, ANSWER, "--watch of TEXT as the answer" },
+    { "  -n, --max-tokens N", WHOLE, &o.max_tokens, 0, INT32_MAX, PROMPTED, "new tokens a turn" },
+    { "      --stop TEXT", TEXTS, &o.stops, 0, 0, GENERATE | COMPARE, "stop at TEXT; repeatable" },
+    { "      --ignore-stop", SWITCH, &o.ignore_stop, 0, 0, GENERATE, "print stop tokens, run on" },
+    { "      --no-think", SWITCH, &o.no_think, 0, 0, PROMPTED, "reasoning models answer at once" },
+    { "      --compare BASE.bin", TEXT, &o.compare, 0, 0, COMPARE, "both models, stopping or not" },
+    { "      --watch", SWITCH, &o.watch, 0, 0, GENERATE, "each token, its P, P(<|im_end|>)" },
+    { "      --top N", WHOLE, &o.top, 1, 1000, GENERATE, "with --watch: the N most likely" },
+    { "      --pace MS", WHOLE, &o.pace, 0, 3600e3, GENERATE | COMPARE, "wait after each token" },
+    { "      --score", SWITCH, &o.score, 0, 0, SCORE, "--watch of the prompt; perplexity" },
+    { "      --answer TEXT", TEXTS, &o.answers, 0, 0, ANSWER, "--watch of TEXT as the answer" },
     { "sampling (defaults: the checkpoint's generation_config)", HEADING, NULL, 0, 0, 0, "" },
-    { "--temp T", REAL, &o.temperature, 0, 1e6, ANY, "divides the logits; 0: --greedy" },
-    { "--top-k K", WHOLE, &o.top_k, 0, INT32_MAX, ANY, "only the K most likely; 0: all" },
-    { "--top-p P", REAL, &o.top_p, 0, 1, ANY, "as few as have P together; 1: all" },
-    { "--min-p P", REAL, &o.min_p, 0, 1, ANY, "at least P times the likeliest" },
-    { "--repeat-penalty R", REAL, &o.penalty, 1e-6, 1e6, ANY, "on what has appeared; 1: none" },
-    { "--seed S", WHOLE, &o.seed, 0, 1.8e19, ANY, "the same seed, the same text" },
-    { "--greedy", SWITCH, &o.greedy, 0, 0, ANY, "always the most likely token" },
+    { "      --temp T", REAL, &o.temperature, 0, 1e6, ANY, "divides the logits; 0: --greedy" },
+    { "      --top-k K", WHOLE, &o.top_k, 0, INT32_MAX, ANY, "only the K most likely; 0: all" },
+    { "      --top-p P", REAL, &o.top_p, 0, 1, ANY, "as few as have P together; 1: all" },
+    { "      --min-p P", REAL, &o.min_p, 0, 1, ANY, "at least P times the likeliest" },
+    { "      --repeat-penalty R", REAL, &o.penalty, 1e-6, 1e6, ANY, "on what appeared; 1: none" },
+    { "      --seed S", WHOLE, &o.seed, 0, 1.8e19, ANY, "the same seed, the same text" },
+    { "      --greedy", SWITCH, &o.greedy, 0, 0, ANY, "always the most likely token" },
     { "machine (defaults: the checkpoint's limit, all processors)", HEADING, NULL, 0, 0, 0, "" },
-    { "-c, --context N", WHOLE, &o.context, 1, 1 << 24, ANY, "positions kept" },
-    { "-t, --threads N", WHOLE, &o.threads, 1, 1024, ANY, "threads that calculate" },
-    { "--plain", SWITCH, &o.plain, 0, 0, ANY, "only the plain loops of Part I" },
-    { "files", HEADING, NULL, 0, 0, 0, "" },
-    { "--info", SWITCH, &o.info, 0, 0, INFO, "what MODEL.bin is" },
-    { "--quantize OUT.bin", TEXT, &o.quantize, 0, 0, QUANTIZE, "write an int8 copy" },
-    { "--logits OUT.f32", TEXT, &o.logits, 0, 0, GENERATE | SCORE | ANSWER, "raw float32 logits" },
-    { "-v, --verbose", SWITCH, &o.verbose, 0, 0, ANY, "the speed line on a terminal, too" },
-    { "-h, --help", SWITCH, &o.help, 0, 0, ANY, "these lines" },
+    { "  -c, --context N", WHOLE, &o.context, 1, 1 << 24, ANY, "positions kept" },
+    { "  -t, --threads N", WHOLE, &o.threads, 1, 1024, ANY, "threads that calculate" },
+    { "      --plain", SWITCH, &o.plain, 0, 0, ANY, "only the plain loops of Part I" },
+    { "files (to be read, to be written)", HEADING, NULL, 0, 0, 0, "" },
+    { "      --info", SWITCH, &o.info, 0, 0, INFO, "what MODEL.bin is" },
+    { "      --quantize OUT.bin", TEXT, &o.quantize, 0, 0, QUANTIZE, "write an int8 copy" },
+    { "      --logits OUT.f32", TEXT, &o.logits, 0, 0, GENERATE | SCORE | ANSWER, "raw logits" },
+    { "  -v, --verbose", SWITCH, &o.verbose, 0, 0, ANY, "the speed line on a terminal, too" },
+    { "  -h, --help", SWITCH, &o.help, 0, 0, ANY, "these lines" },
 };
 enum { N_FLAGS = sizeof flags / sizeof *flags };
 
 static void print_help(void) {
     puts("usage: ./qwen MODEL.bin [options]\n");
-    for (const struct Flag *flag = flags; flag < flags + N_FLAGS; flag++) {
-        int indent = flag->usage[1] == '-' ? 6 : 2;
-        if (flag->kind == HEADING) puts(flag->usage);
-        else printf("%*s%-*s%s\n", indent, "", 26 - indent, flag->usage, flag->help);
-    }
+    for (int k = 0; k < N_FLAGS; k++) printf("%-26s%s\n", flags[k].usage, flags[k].help);
     flush_output();
 }
 
@@ -1594,7 +1590,7 @@ static void set_flag(const struct Flag *flag, const char *given, char *value) {
 /* Whether a flag is spelt so: a word of its usage. */
 static bool is_spelling(const struct Flag *flag, const char *given) {
     const char *at = flag->kind == HEADING ? NULL : strstr(flag->usage, given);
-    return at && given[0] == '-' && !strpbrk(given, ", ") && (at == flag->usage || at[-1] == ' ')
+    return at && given[0] == '-' && !strpbrk(given, ", ") && at[-1] == ' '
         && strchr(", ", at[strlen(given)]);                 // the end of the usage counts, too
 }
 
