@@ -76,7 +76,7 @@ struct Run {                                // one model at work: its KV cache a
     float *logits;                          // [SCORED][vocab_size]
     float *row, *scores;                    // [most columns], [context]: scratch of plain loops
     bool plain;                             // calculate with the plain loops of this part alone
-    struct Fast *fast;                      // threads and scratch memory of Part II's fast steps
+    struct Pool *pool;                      // threads and their memory, for Part II's fast steps
 };
 
 /* ---- Maths --------------------------------------------------------------------------------- */
@@ -677,8 +677,11 @@ typedef struct {                            // a slow step of forward, which thr
 
 typedef void Task(const Step *step, int item, float *scratch);      // one item of a step's work
 
-typedef struct {
+typedef struct Pool {
     int n_threads;                          // with the caller, which is thread 0
+    size_t scratch_size;
+    float *scratch;                         // [n_threads][scratch_size]
+    float *packed;                          // [BATCH][most columns]  tokens: pack, interleave
     Task *task;                             // what the threads do; set before n_steps changes
     const Step *step;
     int n_items;
@@ -690,17 +693,9 @@ typedef struct {
     pthread_cond_t wake;
 } Pool;
 
-struct Fast {                               // what the fast steps need of a run
-    Pool *pool;
-    float *packed;                          // [BATCH][most columns]  tokens: pack, interleave
-    size_t scratch_size;
-    float *scratch;                         // [n_threads][scratch_size]
-};
-
 static void take_items(Pool *pool, int thread) {
-    const struct Fast *f = pool->step->run->fast;
     for (int item; (item = atomic_fetch_add(&pool->next, 1)) < pool->n_items; )
-        pool->task(pool->step, item, f->scratch + thread * f->scratch_size);
+        pool->task(pool->step, item, pool->scratch + thread * pool->scratch_size);
 }
 
 /* The steps of a forward pass are microseconds apart, so a thread looks for the next one for a
@@ -737,7 +732,7 @@ static Pool *start_pool(int n_threads) {
  * have slow and fast cores; who takes an item never changes the result. Below 100,000 multiply-adds
  * waking the threads takes longer than the work (measured). */
 static void parallel(Task *task, const Step *step, int n_items, double multiply_adds) {
-    Pool *pool = step->run->fast->pool;
+    Pool *pool = step->run->pool;
     int others = n_items > 1 && multiply_adds >= 100e3 ? pool->n_threads - 1 : 0;
     pool->task = task;
     pool->step = step;
@@ -783,7 +778,7 @@ static int lanes_for(int n) { return n <= WIDTH ? WIDTH : LANES; }
 /* packed[item][cols][lanes] = up to LANES of the tokens x[n][cols] side by side, then zeros. */
 static void pack(const Step *s, int item, float *scratch) {
     int cols = s->w->cols, first = item * LANES, lanes = lanes_for(s->n - first);
-    float *packed = s->run->fast->packed + first * cols;
+    float *packed = s->run->pool->packed + first * cols;
     (void)scratch;
     for (int lane = 0; lane < lanes; lane++)
         for (int k = 0; k < cols; k++)
@@ -803,7 +798,7 @@ static void multiply_tiles(const Step *s, int item, float *weights) {   // [ROWS
             __builtin_prefetch(next + i);
         for (int t = 0; t < s->n; t += LANES) {
             int lanes = lanes_for(s->n - t);
-            tile(sums, weights, stride, 1, s->run->fast->packed + t * w->cols, w->cols, lanes);
+            tile(sums, weights, stride, 1, s->run->pool->packed + t * w->cols, w->cols, lanes);
             for (int lane = 0; lane < min_int(lanes, s->n - t); lane++)
                 for (int i = 0; i < n_rows; i++)
                     s->out[(t + lane) * w->rows + row + i] =
@@ -827,7 +822,7 @@ static void multiply_rows(const Step *s, int item, float *weights) {
     float out[FEW];
     for (int row = item * ROW_BLOCK; row < min_int((item + 1) * ROW_BLOCK, w->rows); row++) {
         if (w->cols % GROUP == 0)
-            w->type->dot(out, w->data + row * w->row_size, s->run->fast->packed, s->n, w->cols);
+            w->type->dot(out, w->data + row * w->row_size, s->run->pool->packed, s->n, w->cols);
         else {
             load_row(weights, w, row);
             for (int t = 0; t < s->n; t++) out[t] = fast_dot(weights, s->x + t * w->cols, w->cols);
@@ -841,7 +836,7 @@ static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, c
     if (r->plain) { plain_matmul(r, out, x, n, w, bias); return; }
     Step step = { .run = r, .n = n, .out = out, .x = x, .w = w, .bias = bias };
     if (n > FEW) parallel(pack, &step, (n + LANES - 1) / LANES, (double)n * w->cols);
-    else if (w->cols % GROUP == 0) interleave(r->fast->packed, x, n, w->cols, w->type->step);
+    else if (w->cols % GROUP == 0) interleave(r->pool->packed, x, n, w->cols, w->type->step);
     parallel(n > FEW ? multiply_tiles : multiply_rows, &step,
              (w->rows + ROW_BLOCK - 1) / ROW_BLOCK, (double)w->rows * w->cols * n);
 }
@@ -996,14 +991,13 @@ static Model *map_model(const char *path) {
 }
 
 /* A run with an empty cache. plain: it uses only the loops of Part I. */
-static Run new_run(const Model *m, Pool *pool, int context, bool plain) {
+static Run new_run(const Model *m, int n_threads, int context, bool plain) {
     const Header *h = &m->header;
-    struct Fast *f = reserve(1, sizeof *f);
-    Run r = { .model = m, .context = context, .plain = plain, .fast = f };
+    Pool *pool = start_pool(n_threads);
+    Run r = { .model = m, .context = context, .plain = plain, .pool = pool };
     uint64_t widest = max_int(max_int(h->dim, m->q_dim), h->hidden_dim);
     uint64_t positions = (uint64_t)h->n_layers * h->n_kv_heads * context + ROWS;    // tiles read on
-    f->pool = pool;
-    f->scratch_size = ROWS * (widest + PADDING)                                 // multiply_tiles
+    pool->scratch_size = ROWS * (widest + PADDING)                              // multiply_tiles
         + ((uint64_t)h->head_dim + context + ROWS) * LANES;                     // attend_many
     const struct { float **buffer; uint64_t count, size; } buffers[] = {
         { &r.keys, positions, h->head_dim }, { &r.values, positions, h->head_dim },
@@ -1013,8 +1007,8 @@ static Run new_run(const Model *m, Pool *pool, int context, bool plain) {
         { &r.gate, BATCH, h->hidden_dim }, { &r.up, BATCH, h->hidden_dim },
         { &r.hidden, BATCH, h->hidden_dim }, { &r.logits, SCORED, h->vocab_size },
         { &r.cosine, BATCH, h->head_dim }, { &r.sine, BATCH, h->head_dim },
-        { &r.row, 1, widest }, { &r.scores, 1, context }, { &f->packed, BATCH, widest },
-        { &f->scratch, pool->n_threads, f->scratch_size },
+        { &r.row, 1, widest }, { &r.scores, 1, context }, { &pool->packed, BATCH, widest },
+        { &pool->scratch, n_threads, pool->scratch_size },
     };
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         *buffers[i].buffer = reserve(buffers[i].count, buffers[i].size * sizeof(float));
@@ -1636,17 +1630,16 @@ static void parse_options(int argc, char **argv) {
 /* More than the machine's memory works, through the disk, but slowly. Warns; does not fail. */
 static void warn_memory(const Run *r) {
     const Header *h = &r->model->header;
-    double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) * 1e-9;
-    double model = (double)r->model->file.size * 1e-9;
+    double memory = 1e-9 * (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     double cache = 2e-9 * sizeof(float) * h->n_layers * (double)r->context * r->model->kv_dim;
-    if (model > memory || (o.context.given && cache > memory))
-        fprintf(stderr, "qwen: note: model %.1f GB, cache when full %.1f GB, memory %.1f GB\n",
-                model, cache, memory);
+    double needed = 1e-9 * (double)r->model->file.size + (o.context.given ? cache : 0);
+    if (needed > memory)
+        fprintf(stderr, "qwen: note: needs up to %.1f GB of %.1f: slow\n", needed, memory);
     if (r->context > h->max_positions)
         fprintf(stderr, "qwen: note: -c %d, the model has %d\n", r->context, h->max_positions);
 }
 
-static Session new_session(const Model *m, Pool *pool) {
+static Session new_session(const Model *m, int n_threads) {
     const Header *h = &m->header;
     bool chat = o.mode ? strcmp(o.mode, "chat") == 0 : o.compare || h->kind == 1;
     if (chat && !h->chatml) die(1, "its template is not ChatML: %s: use -m base", m->file.path);
@@ -1659,7 +1652,7 @@ static Session new_session(const Model *m, Pool *pool) {
         .model = m, .chat = chat, .no_think = o.no_think, .ignore_stop = o.ignore_stop || o.compare,
         .system = o.system ? bytes_of(o.system) : (Bytes){ h->system, (size_t)h->system_size },
         .max_tokens = (int)either(o.max_tokens, h->max_new_tokens ? h->max_new_tokens : 512),
-        .run = new_run(m, pool, (int)either(o.context, h->max_positions), o.plain),
+        .run = new_run(m, n_threads, (int)either(o.context, h->max_positions), o.plain),
         .sampler = {
             .temperature = (float)either(o.temperature, h->temperature),
             .top_k = (int)either(o.top_k, h->top_k), .top_p = (float)either(o.top_p, h->top_p),
@@ -1772,9 +1765,9 @@ int main(int argc, char **argv) {
     if (o.info || o.quantize) return 0;
 
     FILE *logits = o.logits ? create_file(o.logits, &models[0]->file) : NULL;
-    Pool *pool = start_pool((int)either(o.threads, available_processors()));
+    int n_threads = (int)either(o.threads, available_processors());
     static Session sessions[2];
-    for (int i = 0; i < n; i++) sessions[i] = new_session(models[i], pool);
+    for (int i = 0; i < n; i++) sessions[i] = new_session(models[i], n_threads);
     sessions[0].logits = logits;            // --compare writes none
     bool typed = !o.ids && o.prompts.n == 0, conversation = typed && isatty(0);
     Text line = { 0 };                      // a prompt that is typed or piped
