@@ -1442,9 +1442,10 @@ static double row_distance(const Model *m, int id) {
 
 static void print_info(const Model *m) {
     const Header *h = &m->header;
+    Bytes system = { h->system, (size_t)h->system_size };
     bool agree = h->tokenizer_eos < 0;      // the files, about what ends a text
-    printf("name             %s\n",
-           visible(m, bytes_of(h->name), ONE_LINE, terminal_width(100) - 17));
+    int room = terminal_width(1000) - 17;
+    printf("name             %s\n", visible(m, bytes_of(h->name), ONE_LINE, room));
     printf("kind             %s%s\n", h->kind ? "chat" : "base",
            h->chatml ? "" : ", without a ChatML template");
     printf("weights          %s, %.1f MB\n", m->output.type->name, (double)h->weights_size * 1e-6);
@@ -1469,9 +1470,7 @@ static void print_info(const Model *m) {
     printf("\nsampling         %s: temperature %g, top-k %d,\n                 top-p %g, min-p %g, "
            "repetition penalty %g\n", h->do_sample ? "on" : "off (greedy)", (double)h->temperature,
            h->top_k, (double)h->top_p, (double)h->min_p, (double)h->repetition_penalty);
-    Bytes system = { h->system, (size_t)h->system_size };
-    printf("system message   %s\n", system.n == 0 ? "none"
-           : visible(m, system, ONE_LINE, terminal_width(817) - 17));
+    printf("system message   %s\n", system.n > 0 ? visible(m, system, ONE_LINE, room) : "none");
     printf("Unicode          %.16s\n", m->tokenizer.unicode_version);
     flush_output();
 }
