@@ -393,7 +393,7 @@ static volatile sig_atomic_t interrupted;   // Ctrl-C was pressed: the turn ends
 // Part III has these. read_history calls forward for what the cache lacks; NULL: interrupted.
 static const float *read_history(Session *s, int end);
 static void observe(Session *s, const float *logits, int id, int n);    // notes P(<|im_end|>)
-static const Bytes *write_text(Session *s, Bytes bytes);                // returns a --stop text
+static const Bytes *write_text(Session *s, Bytes bytes, bool last);     // returns a --stop text
 static void cut_reasoning(Session *s);
 
 /* The tokens that end generation. The model must choose one, which is up to its weights, and the
@@ -408,7 +408,7 @@ static bool is_stop(const Session *s, int id) {
 /* Prints the newest token, unless it ends the turn. Returns why generation ends, or GOES_ON. */
 static Reason emit_token(Session *s, Turn *turn, int id) {
     if (is_stop(s, id) && !s->ignore_stop) return STOP_TOKEN;
-    turn->stop_text = write_text(s, token_bytes(&s->model->tokenizer, id));
+    turn->stop_text = write_text(s, token_bytes(&s->model->tokenizer, id), false);
     if (turn->stop_text) return STOP_TEXT;
     if (turn->n_new == s->max_tokens) return TOKEN_LIMIT;
     if (s->run.position == s->run.context) return CONTEXT_FULL;
@@ -687,7 +687,7 @@ typedef struct Pool {
     int n_items;
     atomic_int started;                     // threads that have begun
     atomic_int next;                        // the next item that nobody has taken
-    atomic_int busy;                        // threads that have not finished this step
+    atomic_uint busy;                       // threads that have not finished this step
     atomic_uint n_steps;                    // goes up when there is something to do
     pthread_mutex_t mutex;
     pthread_cond_t wake;
@@ -698,20 +698,32 @@ static void take_items(Pool *pool, int thread) {
         pool->task(pool->step, item, pool->scratch + thread * pool->scratch_size);
 }
 
-/* The steps of a forward pass are microseconds apart, so a thread looks for the next one for a
- * while before it sleeps. The mutex, held from the last look on, prevents a lost wake-up. */
+/* Returns when *word is not value any more. The steps of a forward pass are microseconds apart, so
+ * a thread looks for a while before it sleeps. The mutex, held from the last look on, prevents a
+ * lost wake-up. */
+static void wait_while(Pool *pool, atomic_uint *word, unsigned value) {
+    for (int looks = 0; atomic_load_explicit(word, memory_order_acquire) == value; looks++) {
+        if (looks < 20000) continue;
+        pthread_mutex_lock(&pool->mutex);
+        if (atomic_load(word) == value) pthread_cond_wait(&pool->wake, &pool->mutex);
+        pthread_mutex_unlock(&pool->mutex);
+    }
+}
+
+/* Called after a word has changed. */
+static void wake_sleepers(Pool *pool) {
+    pthread_mutex_lock(&pool->mutex);
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
 static void *run_thread(void *argument) {
     Pool *pool = argument;
     int thread = atomic_fetch_add(&pool->started, 1) + 1;
     for (unsigned done = 0;; done++) {
-        for (int looks = 0; atomic_load(&pool->n_steps) == done; looks++) {
-            if (looks < 20000) continue;
-            pthread_mutex_lock(&pool->mutex);
-            if (atomic_load(&pool->n_steps) == done) pthread_cond_wait(&pool->wake, &pool->mutex);
-            pthread_mutex_unlock(&pool->mutex);
-        }
+        wait_while(pool, &pool->n_steps, done);
         take_items(pool, thread);
-        atomic_fetch_sub(&pool->busy, 1);
+        if (atomic_fetch_sub(&pool->busy, 1) == 1) wake_sleepers(pool);
     }
     return NULL;
 }
@@ -733,20 +745,19 @@ static Pool *start_pool(int n_threads) {
  * waking the threads takes longer than the work (measured). */
 static void parallel(Task *task, const Step *step, int n_items, double multiply_adds) {
     Pool *pool = step->run->pool;
-    int others = n_items > 1 && multiply_adds >= 100e3 ? pool->n_threads - 1 : 0;
+    bool shared = pool->n_threads > 1 && n_items > 1 && multiply_adds >= 100e3;
     pool->task = task;
     pool->step = step;
     pool->n_items = n_items;
     atomic_store(&pool->next, 0);
-    atomic_store(&pool->busy, others);
-    if (others > 0) {
-        pthread_mutex_lock(&pool->mutex);
+    if (shared) {
+        atomic_store(&pool->busy, (unsigned)pool->n_threads - 1);
         atomic_fetch_add(&pool->n_steps, 1);
-        pthread_cond_broadcast(&pool->wake);
-        pthread_mutex_unlock(&pool->mutex);
+        wake_sleepers(pool);
     }
     take_items(pool, 0);
-    while (atomic_load(&pool->busy) > 0) sched_yield();
+    for (unsigned left; (left = atomic_load(&pool->busy)) > 0; )
+        wait_while(pool, &pool->busy, left);
 }
 
 /* ---- The fast matrix product --------------------------------------------------------------- */
@@ -1149,24 +1160,14 @@ static double seconds(void) {
 }
 
 /* ---- Output: text, --stop, --watch, --logits ----------------------------------------------- */
-/* Prints the turn's text up to `end`. */
-static void release(Session *s, size_t end) {
-    size_t begin = s->released, n = end - begin;
-    s->released = end;
-    if (n == 0 || o.watch || o.compare) return;             // a table is shown instead
-    Bytes text = { s->text.data + begin, n };
-    if (isatty(1)) fputs(visible(s->model, text, FLOWING, INT_MAX), stdout);
-    else fwrite(text.data, 1, text.n, stdout);
-    flush_output();
-}
-
 /* Takes the next bytes of the text and prints what is certain: not what may become a --stop text,
- * and on a terminal no half character. Returns the --stop text that is complete now, or NULL. */
-static const Bytes *write_text(Session *s, Bytes bytes) {
+ * and on a terminal no half character. After the last bytes all is certain. Returns the --stop text
+ * that is complete now, or NULL. */
+static const Bytes *write_text(Session *s, Bytes bytes, bool last) {
     const Bytes *found = NULL;
     push_bytes(&s->text, bytes.data, bytes.n);
-    size_t certain = s->text.n;
-    for (size_t at = s->released; at < s->text.n && !found; at++) {
+    size_t begin = s->released, certain = s->text.n;
+    for (size_t at = begin; at < s->text.n && !found && !last; at++) {
         Bytes rest = { s->text.data + at, s->text.n - at }, after = rest;
         Char c;
         next_char(&after, &c);
@@ -1179,7 +1180,12 @@ static const Bytes *write_text(Session *s, Bytes bytes) {
         }
     }
     if (found) s->text.n = certain;
-    release(s, certain);
+    s->released = certain;
+    if (certain == begin || o.watch || o.compare) return found;         // a table is shown instead
+    Bytes text = { s->text.data + begin, certain - begin };
+    if (isatty(1)) fputs(visible(s->model, text, FLOWING, INT_MAX), stdout);
+    else fwrite(text.data, 1, text.n, stdout);
+    flush_output();
     return found;
 }
 
@@ -1208,9 +1214,8 @@ static void print_row(const Model *m, int n, int id, const float *p, bool altern
     printf("%s ", visible_token(m, id, TOKEN, token));
     printf(p ? "%6.4f" : "     -", p ? fmin(p[id], 0.9999) : 0);
     if (p && !alternative) {
-        const char *name = getenv("TERM");
-        bool colours = !getenv("NO_COLOR") && !(name && strcmp(name, "dumb") == 0);
-        bool green = p_im_end >= 0.5 && colours;
+        const char *terminal_name = getenv("NO_COLOR") ? "dumb" : getenv("TERM");
+        bool green = p_im_end >= 0.5 && !(terminal_name && strcmp(terminal_name, "dumb") == 0);
         printf("  %6.4f %s", fmin(p_im_end, 0.9999), green ? "\033[1;32m" : "");
         for (int i = 0; i < bar; i++) fputs(p_im_end * bar >= i + 0.5 ? "█" : "·", stdout);
         if (green) fputs("\033[0m", stdout);
@@ -1339,8 +1344,9 @@ static Turn run_turn(Session *s) {
     double start = seconds();
     s->text.n = s->released = 0;
     Turn turn = generate(s);
-    double end = seconds(), begun = turn.n_new > 0 ? s->thoughts[0].time : end;
-    release(s, s->text.n);                  // what was held back is text after all
+    double end = seconds(), first = turn.n_new > 0 ? s->thoughts[0].time : end;
+    double speed = turn.n_new > 1 ? (turn.n_new - 1) / (end - first) : 0;
+    write_text(s, bytes_of(""), true);      // what was held back is text after all
     bool open = s->text.n > 0 && s->text.data[s->text.n - 1] != '\n';
     if (isatty(1) && open && !o.watch && !o.compare) puts("");
     flush_output();
@@ -1351,9 +1357,8 @@ static Turn run_turn(Session *s) {
     fputc('\n', stderr);
     if (!isatty(2) || o.verbose)
         fprintf(stderr, "speed: prompt %d token%s, %.1f tok/s; new %d token%s, %.1f tok/s; "
-                "seed %llu\n", n_prompt, plural(n_prompt), n_prompt / (begun - start),
-                turn.n_new, plural(turn.n_new), turn.n_new > 1 ? (turn.n_new - 1) / (end - begun)
-                : 0, (unsigned long long)o.seed.whole);
+                "seed %llu\n", n_prompt, plural(n_prompt), n_prompt / (first - start), turn.n_new,
+                plural(turn.n_new), speed, (unsigned long long)o.seed.whole);
     return turn;
 }
 
