@@ -879,15 +879,15 @@ static void attend_many(const Step *s, int item, float *scratch) {
         tile(scores + (size_t)k * lanes, r->keys + cache + (size_t)k * head_dim, head_dim, 1,
              q, head_dim, lanes);
     for (int k = 0; k < n_keys; k++) {                                  // softmax in each lane
-        float *score = scores + (size_t)k * lanes;
-        for (int lane = 0; lane < k - before; lane++) score[lane] = -1e30f;     // the causal mask
+        float *here = scores + (size_t)k * lanes;
+        for (int lane = 0; lane < k - before; lane++) here[lane] = -1e30f;      // the causal mask
         for (int lane = 0; lane < lanes; lane++)
-            max[lane] = score[lane] > max[lane] ? score[lane] : max[lane];
+            max[lane] = here[lane] > max[lane] ? here[lane] : max[lane];
     }
     for (int k = 0; k < n_keys; k++) {
-        float *score = scores + (size_t)k * lanes;
-        for (int lane = 0; lane < lanes; lane++) score[lane] = exponential(score[lane] - max[lane]);
-        for (int lane = 0; lane < lanes; lane++) sum[lane] += score[lane];
+        float *here = scores + (size_t)k * lanes;
+        for (int lane = 0; lane < lanes; lane++) here[lane] = exponential(here[lane] - max[lane]);
+        for (int lane = 0; lane < lanes; lane++) sum[lane] += here[lane];
     }
     for (int i = 0; i < head_dim; i += ROWS) {
         tile(out, r->values + cache + i, 1, head_dim, scores, n_keys, lanes);

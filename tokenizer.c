@@ -45,9 +45,8 @@ static bool next_char(Bytes *text, Char *c) {
     uint32_t code = length == 1 ? s[0] : s[0] & (0x7Fu >> length);
     while (i < length && i < n && s[i] >= (i == 1 ? low : 0x80) && s[i] <= (i == 1 ? high : 0xBF))
         code = code << 6 | (s[i++] & 0x3Fu);
-    *c = (Char){ code, UTF8_VALID, text->data, i };
-    if (i != length) c->code = 0xFFFD;
-    if (i != length) c->kind = i < length && i == n ? UTF8_CUT : UTF8_BAD;
+    Utf8 kind = i == length ? UTF8_VALID : i < length && i == n ? UTF8_CUT : UTF8_BAD;
+    *c = (Char){ kind == UTF8_VALID ? code : 0xFFFD, kind, text->data, i };
     *text = (Bytes){ text->data + i, n - i };
     return true;
 }
