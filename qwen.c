@@ -1752,10 +1752,8 @@ int main(int argc, char **argv) {
         if (fcntl(i, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0) return 1;
     signal(SIGPIPE, SIG_IGN);               // a closed pipe is an error like others: flush_output
     parse_options(argc, argv);
-    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
-    sigemptyset(&action.sa_mask);
     const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
-    for (int i = 0; i < 4; i++) sigaction(signals[i], &action, NULL);
+    for (int i = 0; i < 4; i++) signal(signals[i], on_signal);
     atexit(remove_unfinished);
     atexit(restore_terminal);
     if (!o.seed.given) o.seed.whole = (uint64_t)time(NULL);

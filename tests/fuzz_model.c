@@ -73,7 +73,6 @@ static int fuzz_fstat(struct stat *status) {
 #define fstat(descriptor, status) fuzz_fstat(status)
 #define mmap(address, size, protection, flags, descriptor, offset) fuzz_mmap(size, descriptor)
 #define signal(number, action) (void)(action)
-#define sigaction(number, action, old) ((void)(number), (void)(action))
 #define isatty(descriptor) (input[input_size - 1] % 2)
 #define atexit(function) (void)(function)
 #define exit(status) longjmp(program_end, (status) + 1)
