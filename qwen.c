@@ -399,15 +399,14 @@ static void cut_reasoning(Session *s);
 /* The tokens that end generation. The model must choose one, which is up to its weights, and the
  * program must stop there, which is decided here: at the checkpoint's own eos tokens, of which a
  * base model has <|endoftext|> alone, and in chat mode at <|im_end|> and <|endoftext|> as well. */
-static bool is_stop(const Session *s, int id) {
-    const Header *h = &s->model->header;
+static bool is_stop(const Header *h, bool chat, int id) {
     for (int i = 0; i < h->n_eos; i++) if (id == h->eos[i]) return true;
-    return s->chat && (id == h->im_end || id == h->endoftext);
+    return chat && (id == h->im_end || id == h->endoftext);
 }
 
 /* Prints the newest token, unless it ends the turn. Returns why generation ends, or GOES_ON. */
 static Reason emit_token(Session *s, Turn *turn, int id) {
-    if (is_stop(s, id) && !s->ignore_stop) return STOP_TOKEN;
+    if (is_stop(&s->model->header, s->chat, id) && !s->ignore_stop) return STOP_TOKEN;
     turn->stop_text = write_text(s, token_bytes(&s->model->tokenizer, id), false);
     if (turn->stop_text) return STOP_TEXT;
     if (turn->n_new == s->max_tokens) return TOKEN_LIMIT;
@@ -460,7 +459,7 @@ static void add_prompt(Session *s, Bytes text) {
     }
     if (s->history.n > 0) {                 // close_turn ends the model's turn, however it ended
         int last = s->history.id[s->history.n - 1];
-        if (s->history.n > s->answer_start && is_stop(s, last)) s->history.n--;
+        if (s->history.n > s->answer_start && is_stop(h, true, last)) s->history.n--;
         if (h->cuts_reasoning) cut_reasoning(s);            // what comes before </think>
         close_turn(s);
     } else if (s->system.n > 0) {
@@ -1286,24 +1285,21 @@ static void cut_reasoning(Session *s) {
     }
 }
 
-/* Whether a token ends a turn or a document, wherever the runner stops. */
-static bool is_end(const Session *s, int id) {
-    return id == s->model->header.im_end || id == s->model->header.endoftext || is_stop(s, id);
-}
-
-/* What the model thought of stopping, and who is to blame if it ran on. */
+/* What the model thought of stopping, and who is to blame if it ran on. What would end a turn of a
+ * chat counts as an end in base mode, too. */
 static void print_verdict(const Session *s, const Turn *turn) {
+    const Header *h = &s->model->header;
     const Thought *all = s->thoughts, *end = all, *im_end = all, *chosen = NULL, *likely = NULL;
     for (const Thought *t = all; t < all + turn->n_new; t++) {
-        if (!chosen && is_end(s, t->id)) chosen = t;
-        if (!likely && is_end(s, t->likely) && t->p_likely >= 0.01f) likely = t;
+        if (!chosen && is_stop(h, true, t->id)) chosen = t;
+        if (!likely && is_stop(h, true, t->likely) && t->p_likely >= 0.01f) likely = t;
         if (t->p_im_end > im_end->p_im_end) im_end = t;
         if (t->p_end > end->p_end) end = t;
     }
     if (turn->reason == STOP_TOKEN) chosen = all + turn->n_new - 1;
     const Thought *t = chosen ? chosen : likely ? likely : end->p_end >= 0.01f ? end : im_end;
     int at = (int)(t - all) + 1;
-    const char *what = t->id == s->model->header.endoftext ? "a document" : "its turn";
+    const char *what = t->id == h->endoftext ? "a document" : "its turn";
     const char *name = visible_token(s->model, chosen ? t->id : t->likely, ONE_LINE, 60);
     if (turn->n_new == 0) fputs("nothing was generated", stderr);
     else if (turn->reason == STOP_TOKEN)
@@ -1418,7 +1414,8 @@ static void show_cases(Session *s) {
     flush_output();
     Turn turn = run_turn(s), stopping = turn;
     for (int i = turn.n_new - 1; i >= 0; i--)
-        if (is_stop(s, s->thoughts[i].id)) stopping = (Turn){ STOP_TOKEN, NULL, i + 1 };
+        if (is_stop(&s->model->header, s->chat, s->thoughts[i].id))
+            stopping = (Turn){ STOP_TOKEN, NULL, i + 1 };
     print_case("  runner stops    ", s, &stopping);
     if (stopping.n_new < turn.n_new) print_case("  runner runs on  ", s, &turn);
     else puts("  runner runs on  the same text");
@@ -1458,9 +1455,8 @@ static void print_info(const Model *m) {
            "n_kv_heads       %d\nhead_dim         %d\nvocab_size       %d, %u of them tokens\n"
            "output           %s\ncontext          %d\nrope_theta       %g\nrms_eps          %g\n",
            h->dim, h->hidden_dim, h->n_layers, h->n_heads, h->n_kv_heads, h->head_dim,
-           h->vocab_size, m->tokenizer.n_vocab,
-           h->tied ? "tied to the embedding" : "a matrix of its own", h->max_positions,
-           h->rope_theta, (double)h->rms_eps);
+           h->vocab_size, m->tokenizer.n_vocab, h->tied ? "the embedding" : "a matrix of its own",
+           h->max_positions, h->rope_theta, (double)h->rms_eps);
     printf("ends at          %s", h->n_eos ? "" : "nothing: eos_token_id is null");
     for (int i = 0; i < h->n_eos; i++) {
         printf("%s%d %s", i > 0 ? ", " : "", h->eos[i], visible_token(m, h->eos[i], ONE_LINE, 40));
@@ -1491,12 +1487,11 @@ static void quantize(Model *m, const char *path) {
     FILE *file = create_file(path, &m->file);
     write_bytes(file, m->file.data, h.weights_offset);      // the header comes again at the end
     for (const Tensor *t = list_tensors(m); t->rows > 0; t++) {
-        const Matrix *w = t->matrix;
         write_bytes(file, zeros, (64 - (size_t)ftello(file) % 64) % 64);
-        if (!w) write_bytes(file, *t->vector, t->cols * sizeof(float));
-        for (int k = 0; w && k < w->rows; k++) {
+        if (t->vector) write_bytes(file, *t->vector, t->cols * sizeof(float));
+        for (int k = 0; t->matrix && k < t->rows; k++) {
             if (interrupted) exit(130);
-            load_row(floats, w, k);
+            load_row(floats, t->matrix, k);
             check_finite(m, floats, t->cols);
             store_int8(row, floats, t->cols);
             write_bytes(file, row, int8_row_size(t->cols));
