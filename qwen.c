@@ -1171,7 +1171,8 @@ static const Bytes *write_text(Session *s, Bytes bytes, bool last) {
         Char c;
         next_char(&after, &c);
         if (c.kind == UTF8_CUT && isatty(1) && at < certain) certain = at;
-        for (const Bytes *stop = o.stops.text; stop < o.stops.text + o.stops.n && !found; stop++) {
+        for (size_t i = 0; i < o.stops.n && !found; i++) {
+            const Bytes *stop = &o.stops.text[i];
             bool complete = stop->n <= rest.n;
             if (memcmp(rest.data, stop->data, complete ? stop->n : rest.n) != 0) continue;
             if (complete) found = stop;
