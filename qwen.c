@@ -8,9 +8,9 @@
  *     III. The program    Text on a terminal, tables, commands, flags, main. print_verdict says
  *                         why a text ended, or did not.
  *
- * tokenizer.c is included below and brings: Text and Ids (growing arrays of bytes and token ids,
- * with push_bytes and push_id), die (prints one error line and exits), Header and File (a mapped
- * model file), Tokenizer, encode (text to ids) and token_bytes (an id to text).
+ * tokenizer.c is included below and brings: Bytes (a text that lies somewhere), Text and Ids
+ * (growing arrays of bytes and token ids, with push_bytes and push_id), die (prints one error line
+ * and exits), Header and File (a mapped model file), Tokenizer, encode and token_bytes.
  *
  *     To add an architecture, touch Layer, forward and list_tensors here, and export.py.
  *     To add a sampler, write a stage beside keep_min_p, a field of Sampler and a row of flags.
@@ -76,14 +76,14 @@ struct Run {                                // one model at work: its KV cache a
     float *logits;                          // [SCORED][vocab_size]
     float *row, *scores;                    // [most columns], [context]: scratch of plain loops
     bool plain;                             // calculate with the plain loops of this part alone
-    struct Fast *fast;                      // threads and scratch memory of Part II's fast steps
+    struct Pool *pool;                      // threads and their memory, for Part II's fast steps
 };
 
 /* ---- Maths --------------------------------------------------------------------------------- */
 // These three are in Part II.
 static inline float exponential(float x);                       // e^x, in a form that vectorises
 static void load_row(float *out, const Matrix *m, int row);     // out[cols] = the row as floats
-static void check_finite(const Run *r, const float *x, int n);  // dies if one is not
+static void check_finite(const Model *m, const float *x, int n);        // dies if one is not
 
 /* A bf16 is the upper half of a float: the same sign and exponent, 7 of 23 bits of fraction. */
 static void load_bf16(float *out, const void *row, int cols) {
@@ -249,12 +249,12 @@ static const float *forward(Run *r, const int *ids, int n, int n_logits) {
         matmul(r, r->delta, r->hidden, n, &l->down, NULL);
         add(r->x, r->delta, n * dim);
     }
-    check_finite(r, r->x, n * dim);
+    check_finite(m, r->x, n * dim);
     r->position += n;
     if (n_logits == 0) return NULL;
     rmsnorm(r->normed, r->x + (n - n_logits) * dim, m->norm, n_logits, dim, h->rms_eps);
     matmul(r, r->logits, r->normed, n_logits, &m->output, NULL);
-    check_finite(r, r->logits, n_logits * h->vocab_size);
+    check_finite(m, r->logits, n_logits * h->vocab_size);
     return r->logits;
 }
 
@@ -367,49 +367,47 @@ static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
 }
 
 /* ---- Generate and stop --------------------------------------------------------------------- */
-typedef struct Output Output;               // where text and tables go (Part III)
 typedef struct {                            // a conversation, or a text that is continued
     const Model *model;
     bool chat;                              // frames prompts as ChatML, stops at any end of a turn
     bool ignore_stop, no_think;             // run on at a stop token; answer without reasoning
-    const char *system; size_t system_size; // the system message
+    Bytes system;                           // the system message
     int max_tokens;
     Run run;
     Sampler sampler;
     Ids history;                            // all ids; the cache holds the first run.position
     size_t turn_start, answer_start;        // in the history: of the model's last turn, of its text
-    Output *output;
+    Text text; size_t released;             // of this turn; how many bytes of it were printed
+    struct Thought *thoughts;               // [context + 1] what it thought of ends (Part III)
+    FILE *logits;                           // --logits, or NULL
 } Session;
 
 typedef enum { GOES_ON, STOP_TOKEN, STOP_TEXT, TOKEN_LIMIT, CONTEXT_FULL, INTERRUPTED } Reason;
 typedef struct {
     Reason reason;                          // why generation ended
-    const Text *stop_text;                  // STOP_TEXT: which
+    const Bytes *stop_text;                 // STOP_TEXT: which
     int n_new;                              // tokens that were generated
 } Turn;
 
 static volatile sig_atomic_t interrupted;   // Ctrl-C was pressed: the turn ends
 // Part III has these. read_history calls forward for what the cache lacks; NULL: interrupted.
 static const float *read_history(Session *s, int end);
-static void observe(Session *s, const float *logits, int id, int n);        // notes P(<|im_end|>)
-static const Text *write_output(Output *out, const void *bytes, size_t n);  // returns a --stop text
+static void observe(Session *s, const float *logits, int id, int n);    // notes P(<|im_end|>)
+static const Bytes *write_text(Session *s, Bytes bytes, bool last);     // returns a --stop text
 static void cut_reasoning(Session *s);
 
 /* The tokens that end generation. The model must choose one, which is up to its weights, and the
  * program must stop there, which is decided here: at the checkpoint's own eos tokens, of which a
  * base model has <|endoftext|> alone, and in chat mode at <|im_end|> and <|endoftext|> as well. */
-static bool is_stop(const Session *s, int id) {
-    const Header *h = &s->model->header;
+static bool is_stop(const Header *h, bool chat, int id) {
     for (int i = 0; i < h->n_eos; i++) if (id == h->eos[i]) return true;
-    return s->chat && (id == h->im_end || id == h->endoftext);
+    return chat && (id == h->im_end || id == h->endoftext);
 }
 
 /* Prints the newest token, unless it ends the turn. Returns why generation ends, or GOES_ON. */
 static Reason emit_token(Session *s, Turn *turn, int id) {
-    if (is_stop(s, id) && !s->ignore_stop) return STOP_TOKEN;
-    size_t size;
-    const unsigned char *bytes = token_bytes(&s->model->tokenizer, id, &size);
-    turn->stop_text = write_output(s->output, bytes, size);
+    if (is_stop(&s->model->header, s->chat, id) && !s->ignore_stop) return STOP_TOKEN;
+    turn->stop_text = write_text(s, token_bytes(&s->model->tokenizer, id), false);
     if (turn->stop_text) return STOP_TEXT;
     if (turn->n_new == s->max_tokens) return TOKEN_LIMIT;
     if (s->run.position == s->run.context) return CONTEXT_FULL;
@@ -435,46 +433,46 @@ static Turn generate(Session *s) {
 /* ChatML is <|im_start|>role\ncontent<|im_end|>\n, turn after turn. This writes a turn up to the
  * end of its content. Role and content are encoded as one plain text: a newline that opens the
  * content can merge with the one after the role, and an <|im_end|> that a user types stays text. */
-static void open_turn(Session *s, const char *role, const char *content, size_t n) {
+static void open_turn(Session *s, const char *role, Bytes content) {
     Text text = { 0 };
     push_bytes(&text, role, strlen(role));
     push_bytes(&text, "\n", 1);
-    push_bytes(&text, content, n);
+    push_bytes(&text, content.data, content.n);
     push_id(&s->history, s->model->header.im_start);
-    encode(&s->model->tokenizer, text.data, text.n, false, &s->history);
+    encode(&s->model->tokenizer, (Bytes){ text.data, text.n }, false, &s->history);
     free(text.data);
 }
 
 /* However a turn ended, in the conversation it ends with <|im_end|> and a newline. */
 static void close_turn(Session *s) {
     push_id(&s->history, s->model->header.im_end);
-    encode(&s->model->tokenizer, "\n", 1, false, &s->history);
+    encode(&s->model->tokenizer, bytes_of("\n"), false, &s->history);
 }
 
 /* Appends a prompt to the history: in a chat as the next turn, else as it is. */
-static void add_prompt(Session *s, const char *text, size_t n) {
+static void add_prompt(Session *s, Bytes text) {
     const Header *h = &s->model->header;
     if (!s->chat) {
-        encode(&s->model->tokenizer, text, n, true, &s->history);
+        encode(&s->model->tokenizer, text, true, &s->history);
         if (s->history.n == 0) die(1, "an empty prompt: -p: a base model needs a text to continue");
         return;
     }
     if (s->history.n > 0) {                 // close_turn ends the model's turn, however it ended
         int last = s->history.id[s->history.n - 1];
-        if (s->history.n > s->answer_start && is_stop(s, last)) s->history.n--;
+        if (s->history.n > s->answer_start && is_stop(h, true, last)) s->history.n--;
         if (h->cuts_reasoning) cut_reasoning(s);            // what comes before </think>
         close_turn(s);
-    } else if (s->system_size > 0) {
-        open_turn(s, "system", s->system, s->system_size);
+    } else if (s->system.n > 0) {
+        open_turn(s, "system", s->system);
         close_turn(s);
     }
-    open_turn(s, "user", text, n);
+    open_turn(s, "user", text);
     close_turn(s);
     s->turn_start = s->history.n;
-    if (h->opening > 0) open_turn(s, "assistant", "", 0);   // the model writes the rest
+    if (h->opening > 0) open_turn(s, "assistant", bytes_of(""));        // the model writes the rest
     const char *think = h->opening == 2 ? "<think>\n" : "";
     if (s->no_think) think = "<think>\n\n</think>\n\n";
-    encode(&s->model->tokenizer, think, strlen(think), false, &s->history);
+    encode(&s->model->tokenizer, bytes_of(think), false, &s->history);
     s->answer_start = s->history.n;
 }
 
@@ -558,10 +556,10 @@ static inline float exponential(float x) {
 }
 
 /* NaN or infinity comes from a weight that is: real weights never lead there. */
-static void check_finite(const Run *r, const float *x, int n) {
+static void check_finite(const Model *m, const float *x, int n) {
     int bad = 0;
     for (int i = 0; i < n; i++) bad += !(fabsf(x[i]) <= FLT_MAX);
-    if (bad) die(1, "the weights hold NaN or infinity: %s: export it again", r->model->file.path);
+    if (bad) die(1, "the weights hold NaN or infinity: %s: export it again", m->file.path);
 }
 
 /* ---- Weight types -------------------------------------------------------------------------- */
@@ -574,7 +572,6 @@ struct WeightType {                         // what can be done with a row of we
     const char *name;
     size_t (*row_size)(int cols);                                   // its bytes
     void (*load)(float *out, const void *row, int cols);            // to floats
-    bool (*store)(void *row, const float *x, int cols);             // from floats; false: NaN
     // out[n] = row · x[n][cols + PADDING], n <= FEW, for columns in the order of interleave
     void (*dot)(float *out, const void *row, const float *x, int n, int cols);
     int step;                                                       // see interleave
@@ -630,21 +627,17 @@ static void load_int8(float *out, const void *row, int cols) {
             out[i] = (float)w[i] * scales[begin / GROUP];
 }
 
-static bool store_int8(void *row, const float *x, int cols) {
+static void store_int8(void *row, const float *x, int cols) {
     int8_t *w = row;
     float *scales = (void *)(w + int8_scales(cols));
     memset(w, 0, int8_row_size(cols));
     for (int begin = 0; begin < cols; begin += GROUP) {
         int end = min_int(begin + GROUP, cols);
-        float max = 0, scale;
-        for (int i = begin; i < end; i++) {
-            if (!(fabsf(x[i]) <= FLT_MAX)) return false;
-            max = fmaxf(max, fabsf(x[i]));
-        }
-        scales[begin / GROUP] = scale = max / 127;
+        float max = 0;
+        for (int i = begin; i < end; i++) max = fmaxf(max, fabsf(x[i]));
+        float scale = scales[begin / GROUP] = max / 127;
         for (int i = begin; i < end && scale > 0; i++) w[i] = (int8_t)lrintf(x[i] / scale);
     }
-    return true;
 }
 
 /* A lane of 32 bits holds four neighbouring weights. Moved to the top byte, each is 2^24 times too
@@ -662,8 +655,8 @@ static void dot_int8(float *out, const void *row, const float *x, int n, int col
 }
 
 static const WeightType weight_types[] = {  // in the order of Header.weight_type
-    { "bf16", bf16_row_size, load_bf16, NULL, dot_bf16, 2 },
-    { "int8", int8_row_size, load_int8, store_int8, dot_int8, 4 },
+    { "bf16", bf16_row_size, load_bf16, dot_bf16, 2 },
+    { "int8", int8_row_size, load_int8, dot_int8, 4 },
 };
 enum { BF16, INT8 };
 
@@ -672,49 +665,64 @@ static void load_row(float *out, const Matrix *m, int row) {
 }
 
 /* ---- Threads ------------------------------------------------------------------------------- */
-typedef void Task(void *argument, int item, int thread);
+typedef struct {                            // a slow step of forward, which threads share
+    Run *run;
+    int n;                                  // tokens
+    int layer;                              // attend
+    float *out;                             // matmul: its arguments
+    const float *x;
+    const Matrix *w;
+    const float *bias;
+    int piece;                              // rows that a thread takes at a time
+} Step;
 
-typedef struct {
+typedef void Task(const Step *step, int item, float *scratch);      // one item of a step's work
+
+typedef struct Pool {
     int n_threads;                          // with the caller, which is thread 0
-    Task *task;                             // what the threads do; set before job changes
-    void *argument;
+    size_t scratch_size;
+    float *scratch;                         // [n_threads][scratch_size]
+    float *packed;                          // [BATCH][most columns]  tokens: pack, interleave
+    Task *task;                             // what the threads do; set before n_steps changes
+    const Step *step;
     int n_items;
     atomic_int started;                     // threads that have begun
-    atomic_uint job;                        // goes up when there is something to do
-    atomic_uint next;                       // the next item that nobody has taken
-    atomic_uint busy;                       // threads that have not finished this job
+    atomic_int next;                        // the next item that nobody has taken
+    atomic_uint busy;                       // threads that have not finished this step
+    atomic_uint n_steps;                    // goes up when there is something to do
     pthread_mutex_t mutex;
     pthread_cond_t wake;
 } Pool;
 
-/* Returns when *word is not value any more. The steps of a forward pass are microseconds apart, so
- * a thread looks for a while before it goes to sleep. */
-static void wait_while(Pool *pool, atomic_uint *word, unsigned value) {
-    for (int i = 0; i < 20000; i++)
-        if (atomic_load_explicit(word, memory_order_acquire) != value) return;
-    pthread_mutex_lock(&pool->mutex);
-    while (atomic_load(word) == value) pthread_cond_wait(&pool->wake, &pool->mutex);
-    pthread_mutex_unlock(&pool->mutex);
+static void take_items(Pool *pool, int thread) {
+    for (int item; (item = atomic_fetch_add(&pool->next, 1)) < pool->n_items; )
+        pool->task(pool->step, item, pool->scratch + thread * pool->scratch_size);
 }
 
-/* Called after a word has changed. The mutex prevents a lost wake-up: a thread holds it from its
- * last look at the word until it sleeps. */
+/* Returns when *word is not value any more. The steps of a forward pass are microseconds apart, so
+ * a thread looks for a while before it sleeps. The mutex, held from the last look on, prevents a
+ * lost wake-up. */
+static void wait_while(Pool *pool, atomic_uint *word, unsigned value) {
+    for (int looks = 0; atomic_load_explicit(word, memory_order_acquire) == value; looks++) {
+        if (looks < 20000) continue;
+        pthread_mutex_lock(&pool->mutex);
+        if (atomic_load(word) == value) pthread_cond_wait(&pool->wake, &pool->mutex);
+        pthread_mutex_unlock(&pool->mutex);
+    }
+}
+
+/* Called after a word has changed. */
 static void wake_sleepers(Pool *pool) {
     pthread_mutex_lock(&pool->mutex);
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->mutex);
 }
 
-static void take_items(Pool *pool, int thread) {
-    for (int item; (item = (int)atomic_fetch_add(&pool->next, 1)) < pool->n_items; )
-        pool->task(pool->argument, item, thread);
-}
-
 static void *run_thread(void *argument) {
     Pool *pool = argument;
     int thread = atomic_fetch_add(&pool->started, 1) + 1;
-    for (unsigned job = 0;; job++) {
-        wait_while(pool, &pool->job, job);
+    for (unsigned done = 0;; done++) {
+        wait_while(pool, &pool->n_steps, done);
         take_items(pool, thread);
         if (atomic_fetch_sub(&pool->busy, 1) == 1) wake_sleepers(pool);
     }
@@ -733,21 +741,21 @@ static Pool *start_pool(int n_threads) {
     return pool;
 }
 
-/* Calls task(argument, item, thread) for each item below n_items. The threads take them one by one,
- * since a processor may have slow and fast cores; who takes an item never changes the result.
- * Below 100,000 multiply-adds waking the threads takes longer than the work (measured). */
-static void parallel(Pool *pool, int n_items, double multiply_adds, Task *task, void *argument) {
-    if (pool->n_threads == 1 || n_items == 1 || multiply_adds < 100e3) {
-        for (int item = 0; item < n_items; item++) task(argument, item, 0);
-        return;
-    }
+/* Does a task for each item below n_items. The threads take them one by one, since a processor may
+ * have slow and fast cores; who takes an item never changes the result. Below 100,000 multiply-adds
+ * waking the threads takes longer than the work (measured). */
+static void parallel(Task *task, const Step *step, int n_items, double multiply_adds) {
+    Pool *pool = step->run->pool;
+    bool shared = pool->n_threads > 1 && n_items > 1 && multiply_adds >= 100e3;
     pool->task = task;
-    pool->argument = argument;
+    pool->step = step;
     pool->n_items = n_items;
     atomic_store(&pool->next, 0);
-    atomic_store(&pool->busy, (unsigned)pool->n_threads - 1);
-    atomic_fetch_add(&pool->job, 1);
-    wake_sleepers(pool);
+    if (shared) {
+        atomic_store(&pool->busy, (unsigned)pool->n_threads - 1);
+        atomic_fetch_add(&pool->n_steps, 1);
+        wake_sleepers(pool);
+    }
     take_items(pool, 0);
     for (unsigned left; (left = atomic_load(&pool->busy)) > 0; )
         wait_while(pool, &pool->busy, left);
@@ -757,24 +765,6 @@ static void parallel(Pool *pool, int n_items, double multiply_adds, Task *task, 
 enum { ROWS = 6, LANES = 2 * WIDTH };       // of a tile: rows of weights, tokens side by side
 enum { PIECES = 8 };                        // of a matrix, for each thread: smaller ones are read
                                             // up to 30 % more slowly, larger ones shared worse
-
-struct Fast {                               // what the fast steps need of a run
-    Pool *pool;
-    float *few;                             // [FEW][most columns + PADDING]  tokens, interleaved
-    float *packed;                          // [BATCH][most columns]  tokens side by side: pack
-    size_t scratch_size;
-    float *scratch;                         // [n_threads][scratch_size]
-};
-
-typedef struct {                            // the arguments of matmul
-    Run *run;
-    float *out;
-    const float *x;
-    int n;
-    const Matrix *w;
-    const float *bias;
-    int piece;                              // rows that a thread takes at a time
-} Product;
 
 /* out[ROWS][lanes] = a · x[n][lanes], where a[row * row_stride + k * stride] is a's element
  * (row, k). lanes, WIDTH or LANES, is a constant where this is called: the sums are 6 or 12
@@ -798,103 +788,88 @@ static void tile(float *out, const float *a, size_t row_stride, size_t stride, c
 
 static int lanes_for(int n) { return n <= WIDTH ? WIDTH : LANES; }
 
-/* For few tokens: each row is multiplied as it is read. */
-static void multiply_rows(void *argument, int item, int thread) {
-    const Product *p = argument;
-    const Matrix *w = p->w;
-    const struct Fast *f = p->run->fast;
-    float out[FEW], *weights = f->scratch + thread * f->scratch_size;
-    for (int row = item * p->piece; row < min_int((item + 1) * p->piece, w->rows); row++) {
-        if (w->cols % GROUP == 0)
-            w->type->dot(out, w->data + row * w->row_size, f->few, p->n, w->cols);
-        else {
-            load_row(weights, w, row);
-            for (int t = 0; t < p->n; t++) out[t] = fast_dot(weights, p->x + t * w->cols, w->cols);
-        }
-        for (int t = 0; t < p->n; t++)
-            p->out[t * w->rows + row] = out[t] + (p->bias ? p->bias[row] : 0);
-    }
+/* packed[item][cols][lanes] = up to LANES of the tokens x[n][cols] side by side, then zeros. */
+static void pack(const Step *s, int item, float *scratch) {
+    int cols = s->w->cols, first = item * LANES, lanes = lanes_for(s->n - first);
+    float *packed = s->run->pool->packed + first * cols;
+    (void)scratch;
+    for (int lane = 0; lane < lanes; lane++)
+        for (int k = 0; k < cols; k++)
+            packed[k * lanes + lane] = first + lane < s->n ? s->x[(first + lane) * cols + k] : 0;
 }
 
-/* For many: ROWS rows are loaded as floats and meet all tokens, tile by tile. */
-static void multiply_tiles(void *argument, int item, int thread) {
-    const Product *p = argument;
-    const Matrix *w = p->w;
-    const struct Fast *f = p->run->fast;
-    int stride = w->cols + PADDING, end = min_int((item + 1) * p->piece, w->rows);
-    float *weights = f->scratch + thread * f->scratch_size;             // [ROWS][stride]
+/* For many tokens: ROWS rows are loaded as floats and meet all tokens, tile by tile. */
+static void multiply_tiles(const Step *s, int item, float *weights) {   // [ROWS][stride]
+    const Matrix *w = s->w;
+    int stride = w->cols + PADDING, end = min_int((item + 1) * s->piece, w->rows);
     float sums[ROWS * LANES];
-    for (int row = item * p->piece; row < end; row += ROWS) {
+    for (int row = item * s->piece; row < end; row += ROWS) {
         int n_rows = min_int(ROWS, end - row);
         for (int i = 0; i < n_rows; i++) load_row(weights + i * stride, w, row + i);
         const unsigned char *next = w->data + (row + n_rows) * w->row_size;
         for (size_t i = 0; row + n_rows < end && i < ROWS * w->row_size; i += 64)
             __builtin_prefetch(next + i);
-        for (int t = 0; t < p->n; t += LANES) {
-            int lanes = lanes_for(p->n - t);
-            tile(sums, weights, stride, 1, f->packed + t * w->cols, w->cols, lanes);
-            for (int lane = 0; lane < min_int(lanes, p->n - t); lane++)
+        for (int t = 0; t < s->n; t += LANES) {
+            int lanes = lanes_for(s->n - t);
+            tile(sums, weights, stride, 1, s->run->pool->packed + t * w->cols, w->cols, lanes);
+            for (int lane = 0; lane < min_int(lanes, s->n - t); lane++)
                 for (int i = 0; i < n_rows; i++)
-                    p->out[(t + lane) * w->rows + row + i] =
-                        sums[i * lanes + lane] + (p->bias ? p->bias[row + i] : 0);
+                    s->out[(t + lane) * w->rows + row + i] =
+                        sums[i * lanes + lane] + (s->bias ? s->bias[row + i] : 0);
         }
     }
 }
 
-/* packed[item][cols][lanes] = up to LANES of the tokens x[n][cols] side by side, then zeros. */
-static void pack(void *argument, int item, int thread) {
-    const Product *p = argument;
-    int cols = p->w->cols, first = item * LANES, lanes = lanes_for(p->n - first);
-    float *packed = p->run->fast->packed + first * cols;
-    (void)thread;
-    for (int lane = 0; lane < lanes; lane++)
-        for (int k = 0; k < cols; k++)
-            packed[k * lanes + lane] = first + lane < p->n ? p->x[(first + lane) * cols + k] : 0;
+/* packed[n][cols + PADDING] = x[n][cols] in the order in which load_bf16s (step 2) and load_int8s
+ * (step 4) bring out the weights: first the neighbours at 0, step, 2 * step, ... */
+static void interleave(float *packed, const float *x, int n, int cols, int step) {
+    for (int t = 0; t < n; t++, x += cols, packed += PADDING)
+        for (int i = 0; i < cols; i += step * WIDTH)
+            for (int k = 0; k < step; k++)
+                for (int lane = 0; lane < WIDTH; lane++) *packed++ = x[i + step * lane + k];
 }
 
-/* Copies x[cols], a multiple of GROUP, in the order in which load_bf16s (step 2) and load_int8s
- * (step 4) bring out the weights: first the neighbours at 0, step, 2 * step, ... */
-static void interleave(float *out, const float *x, int cols, int step) {
-    for (int i = 0; i < cols; i += step * WIDTH)
-        for (int k = 0; k < step; k++)
-            for (int lane = 0; lane < WIDTH; lane++) *out++ = x[i + step * lane + k];
+/* For few: each row is multiplied as it is read. */
+static void multiply_rows(const Step *s, int item, float *weights) {
+    const Matrix *w = s->w;
+    float out[FEW];
+    for (int row = item * s->piece; row < min_int((item + 1) * s->piece, w->rows); row++) {
+        if (w->cols % GROUP == 0)
+            w->type->dot(out, w->data + row * w->row_size, s->run->pool->packed, s->n, w->cols);
+        else {
+            load_row(weights, w, row);
+            for (int t = 0; t < s->n; t++) out[t] = fast_dot(weights, s->x + t * w->cols, w->cols);
+        }
+        for (int t = 0; t < s->n; t++)
+            s->out[t * w->rows + row] = out[t] + (s->bias ? s->bias[row] : 0);
+    }
 }
 
 static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias) {
     if (r->plain) { plain_matmul(r, out, x, n, w, bias); return; }
-    struct Fast *f = r->fast;
-    int piece = w->rows / (PIECES * f->pool->n_threads) / ROWS * ROWS + ROWS;
-    Product p = { r, out, x, n, w, bias, piece };
-    double multiply_adds = (double)w->rows * w->cols * n;
-    if (n > FEW) parallel(f->pool, (n + LANES - 1) / LANES, (double)n * w->cols, pack, &p);
-    else for (int t = 0; t < n && w->cols % GROUP == 0; t++)
-        interleave(f->few + t * (w->cols + PADDING), x + t * w->cols, w->cols,
-                   w->type->step);
-    parallel(f->pool, (w->rows + piece - 1) / piece, multiply_adds,
-             n > FEW ? multiply_tiles : multiply_rows, &p);
+    int piece = w->rows / (PIECES * r->pool->n_threads) / ROWS * ROWS + ROWS;
+    Step step = { .run = r, .n = n, .out = out, .x = x, .w = w, .bias = bias, .piece = piece };
+    if (n > FEW) parallel(pack, &step, (n + LANES - 1) / LANES, (double)n * w->cols);
+    else if (w->cols % GROUP == 0) interleave(r->pool->packed, x, n, w->cols, w->type->step);
+    parallel(n > FEW ? multiply_tiles : multiply_rows, &step,
+             (w->rows + piece - 1) / piece, (double)w->rows * w->cols * n);
 }
 
 /* ---- Fast attention ------------------------------------------------------------------------ */
-typedef struct { Run *run; int layer, n; } Attention;       // the arguments of attend
-
-static void attend_few(void *argument, int head, int thread) {
-    const Attention *a = argument;
-    float *scores = a->run->fast->scratch + thread * a->run->fast->scratch_size;
-    attend_head(a->run, a->layer, a->n, head, scores, fast_dot);
+static void attend_few(const Step *s, int head, float *scores) {
+    attend_head(s->run, s->layer, s->n, head, scores, fast_dot);
 }
 
 /* As attend_head for many tokens: LANES queries side by side, in tiles of the matrix product. */
-static void attend_many(void *argument, int item, int thread) {
-    const Attention *a = argument;
-    const Run *r = a->run;
+static void attend_many(const Step *s, int item, float *scratch) {
+    const Run *r = s->run;
     const Model *m = r->model;
     int n_heads = m->header.n_heads, head_dim = m->header.head_dim;
     int head = item % n_heads, first = item / n_heads * LANES;
-    int lanes = lanes_for(a->n - first), n_queries = min_int(lanes, a->n - first);
+    int lanes = lanes_for(s->n - first), n_queries = min_int(lanes, s->n - first);
     int before = r->position + first, n_keys = before + n_queries;
-    size_t cache = cache_offset(r, a->layer, head / (n_heads / m->header.n_kv_heads));
-    float *q = r->fast->scratch + thread * r->fast->scratch_size;       // [head_dim][lanes]
-    float *scores = q + head_dim * LANES;                               // [n_keys][lanes]
+    size_t cache = cache_offset(r, s->layer, head / (n_heads / m->header.n_kv_heads));
+    float *q = scratch, *scores = scratch + head_dim * LANES;   // [head_dim or n_keys][lanes]
     float max[LANES], sum[LANES] = { 0 }, out[ROWS * LANES];
 
     for (int lane = 0; lane < lanes; lane++) {
@@ -907,15 +882,15 @@ static void attend_many(void *argument, int item, int thread) {
         tile(scores + (size_t)k * lanes, r->keys + cache + (size_t)k * head_dim, head_dim, 1,
              q, head_dim, lanes);
     for (int k = 0; k < n_keys; k++) {                                  // softmax in each lane
-        float *s = scores + (size_t)k * lanes;
-        for (int lane = 0; lane < k - before; lane++) s[lane] = -1e30f;         // the causal mask
+        float *here = scores + (size_t)k * lanes;
+        for (int lane = 0; lane < k - before; lane++) here[lane] = -1e30f;      // the causal mask
         for (int lane = 0; lane < lanes; lane++)
-            max[lane] = s[lane] > max[lane] ? s[lane] : max[lane];
+            max[lane] = here[lane] > max[lane] ? here[lane] : max[lane];
     }
     for (int k = 0; k < n_keys; k++) {
-        float *s = scores + (size_t)k * lanes;
-        for (int lane = 0; lane < lanes; lane++) s[lane] = exponential(s[lane] - max[lane]);
-        for (int lane = 0; lane < lanes; lane++) sum[lane] += s[lane];
+        float *here = scores + (size_t)k * lanes;
+        for (int lane = 0; lane < lanes; lane++) here[lane] = exponential(here[lane] - max[lane]);
+        for (int lane = 0; lane < lanes; lane++) sum[lane] += here[lane];
     }
     for (int i = 0; i < head_dim; i += ROWS) {
         tile(out, r->values + cache + i, 1, head_dim, scores, n_keys, lanes);
@@ -928,10 +903,10 @@ static void attend_many(void *argument, int item, int thread) {
 
 static void attend(Run *r, int layer, int n) {
     if (r->plain) { plain_attend(r, layer, n); return; }
-    Attention a = { r, layer, n };
-    double multiply_adds = 2.0 * n * (r->position + n) * r->model->q_dim;
+    Step step = { .run = r, .n = n, .layer = layer };
     int n_items = r->model->header.n_heads * (n > FEW ? (n + LANES - 1) / LANES : 1);
-    parallel(r->fast->pool, n_items, multiply_adds, n > FEW ? attend_many : attend_few, &a);
+    parallel(n > FEW ? attend_many : attend_few, &step, n_items,
+             2.0 * n * (r->position + n) * r->model->q_dim);
 }
 
 /* ---- The file and its checks --------------------------------------------------------------- */
@@ -1030,16 +1005,14 @@ static Model *map_model(const char *path) {
 }
 
 /* A run with an empty cache. plain: it uses only the loops of Part I. */
-static Run new_run(const Model *m, Pool *pool, int context, bool plain) {
+static Run new_run(const Model *m, int n_threads, int context, bool plain) {
     const Header *h = &m->header;
-    struct Fast *f = reserve(1, sizeof *f);
-    Run r = { .model = m, .context = context, .plain = plain, .fast = f };
+    Pool *pool = start_pool(n_threads);
+    Run r = { .model = m, .context = context, .plain = plain, .pool = pool };
     uint64_t widest = max_int(max_int(h->dim, m->q_dim), h->hidden_dim);
     uint64_t positions = (uint64_t)h->n_layers * h->n_kv_heads * context + ROWS;    // tiles read on
-    uint64_t rows = ROWS * (widest + PADDING);
-    uint64_t keys = ((uint64_t)h->head_dim + context + ROWS) * LANES;
-    f->pool = pool;
-    f->scratch_size = rows > keys ? rows : keys;            // for multiply_tiles, for attend_many
+    pool->scratch_size = ROWS * (widest + PADDING)                              // multiply_tiles
+        + ((uint64_t)h->head_dim + context + ROWS) * LANES;                     // attend_many
     const struct { float **buffer; uint64_t count, size; } buffers[] = {
         { &r.keys, positions, h->head_dim }, { &r.values, positions, h->head_dim },
         { &r.x, BATCH, h->dim }, { &r.normed, BATCH, h->dim }, { &r.delta, BATCH, h->dim },
@@ -1048,8 +1021,8 @@ static Run new_run(const Model *m, Pool *pool, int context, bool plain) {
         { &r.gate, BATCH, h->hidden_dim }, { &r.up, BATCH, h->hidden_dim },
         { &r.hidden, BATCH, h->hidden_dim }, { &r.logits, SCORED, h->vocab_size },
         { &r.cosine, BATCH, h->head_dim }, { &r.sine, BATCH, h->head_dim },
-        { &r.row, 1, widest }, { &r.scores, 1, context }, { &f->few, FEW, widest + PADDING },
-        { &f->packed, BATCH, widest }, { &f->scratch, pool->n_threads, f->scratch_size },
+        { &r.row, 1, widest }, { &r.scores, 1, context }, { &pool->packed, BATCH, widest },
+        { &pool->scratch, n_threads, pool->scratch_size },
     };
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         *buffers[i].buffer = reserve(buffers[i].count, buffers[i].size * sizeof(float));
@@ -1062,7 +1035,7 @@ static Run new_run(const Model *m, Pool *pool, int context, bool plain) {
 
 enum { GENERATE = 1, SCORE = 2, ANSWER = 4, COMPARE = 8, INFO = 16, QUANTIZE = 32 };   // commands
 enum { PROMPTED = GENERATE | SCORE | ANSWER | COMPARE, ANY = PROMPTED | INFO | QUANTIZE };
-typedef struct { Text *text; size_t n, capacity; } Texts;   // of a flag that can be repeated
+typedef struct { Bytes *text; size_t n, capacity; } Texts;  // of a flag that can be repeated
 typedef struct { bool given; double value; uint64_t whole; } Number;    // whole: all its digits
 
 static struct {                             // what the command line asks for
@@ -1077,12 +1050,11 @@ static double either(Number flag, double otherwise) { return flag.given ? flag.v
 
 /* ---- Signals and files --------------------------------------------------------------------- */
 static volatile sig_atomic_t waiting;       // for input: there is no turn that could be ended
-static volatile sig_atomic_t terminal_changed;
 static struct termios terminal;             // its settings before read_line changed them
 
 static void restore_terminal(void) {
-    if (terminal_changed) tcsetattr(0, TCSANOW, &terminal);
-    terminal_changed = 0;
+    if (waiting) tcsetattr(0, TCSANOW, &terminal);          // no effect where input is a pipe
+    waiting = 0;
 }
 
 /* The first Ctrl-C ends the turn, a second one the program. Other signals always end it. */
@@ -1095,18 +1067,22 @@ static void on_signal(int number) {
 
 /* Creates a file beside PATH under a name that nobody has. finish_file gives it the name PATH when
  * it is whole; every other way out of the program removes it. Refuses to replace the model, which
- * is in use, and what is not a file. */
+ * is in use, and what is not a file. Must be called before there are threads. */
 static FILE *create_file(const char *path, const File *model) {
     static char name[4096];
     struct stat old;
+    sigset_t all, before;
     bool found = stat(path, &old) == 0;
     if (!*path) die(2, "no file name: --logits or --quantize: name the file to write");
     if (found && !S_ISREG(old.st_mode)) die(1, "not a regular file: %s: choose another name", path);
     if (found && old.st_dev == model->device && old.st_ino == model->inode)
         die(1, "this is the model itself: %s: choose another name", path);
     snprintf(name, sizeof name, "%s.%ld.tmp", path, (long)getpid());
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before);  // a signal waits until it is known what to remove
     int descriptor = open(name, O_WRONLY | O_CREAT | O_EXCL, 0666);
     unfinished = descriptor < 0 ? NULL : name;
+    sigprocmask(SIG_SETMASK, &before, NULL);
     FILE *file = descriptor < 0 ? NULL : fdopen(descriptor, "wb");
     if (!file) die(1, "cannot create: %s: %s", name, strerror(errno));
     return file;
@@ -1131,51 +1107,41 @@ static int terminal_width(int otherwise) {
     return ioctl(1, TIOCGWINSZ, &window) == 0 && window.ws_col > 0 ? window.ws_col : 80;
 }
 
-/* Whether a stream is a terminal that obeys escape sequences. */
-static bool obeys_escapes(int descriptor) {
-    const char *name = getenv("TERM");
-    return isatty(descriptor) && !(name && strcmp(name, "dumb") == 0);
-}
-
 /* FLOWING passes newlines and tabs through. ONE_LINE shows a newline as ⏎. TOKEN also shows
  * a space as ␣, and fills all columns. */
 typedef enum { FLOWING, ONE_LINE, TOKEN } Style;
 
-/* Returns at most so many columns of text[n], valid until the next call. What a terminal would
- * obey, and bytes that are no text, become \xHH. */
-static const char *visible(const Tokenizer *t, const void *text, size_t n, Style style, int room) {
+/* Returns at most so many columns of a text, valid until the next call. What a terminal would obey,
+ * and bytes that are no text, become \xHH. */
+static const char *visible(const Model *m, Bytes text, Style style, int room) {
     static Text out;
-    const unsigned char *s = text;
     int used = 0;
     out.n = 0;
-    for (size_t i = 0, size; i < n; i += size) {
+    for (Char c; next_char(&text, &c); ) {
         char shown[32] = "";
-        uint32_t c;
-        Utf8 kind;
-        size = utf8_decode(s + i, n - i, &c, &kind);
-        int width = c == '\n' ? 1 : char_properties(t, c) >> 11 & 3;
-        bool flows = style == FLOWING && (c == '\n' || c == '\t');
-        memcpy(shown, s + i, size);
-        if (c == '\n' && !flows) strcpy(shown, "⏎");
-        else if (c == ' ' && style == TOKEN) strcpy(shown, "␣");
-        else if (kind != UTF8_VALID || (is_control(c) && !flows)) {
-            width = 4 * (int)size;
-            for (size_t k = 0; k < size; k++) sprintf(shown + 4 * k, "\\x%02x", s[i + k]);
+        int width = c.code == '\n' ? 1 : char_properties(&m->tokenizer, c.code) >> 11 & 3;
+        bool flows = style == FLOWING && (c.code == '\n' || c.code == '\t');
+        memcpy(shown, c.bytes, c.size);
+        if (c.code == '\n' && !flows) strcpy(shown, "⏎");
+        else if (c.code == ' ' && style == TOKEN) strcpy(shown, "␣");
+        else if (c.kind != UTF8_VALID || (is_control(c.code) && !flows))
+            for (size_t i = 0; i < c.size; i++)
+                width = (int)(4 * i) + sprintf(shown + 4 * i, "\\x%02x", c.bytes[i] & 0xFF);
+        if (used + width > room - (text.n > 0)) {           // it does not fit: this is the end
+            strcpy(shown, "…");
+            width = 1;
+            text.n = 0;
         }
-        bool fits = used + width <= room - (i + size < n);
-        push_bytes(&out, fits ? shown : "…", strlen(fits ? shown : "…"));
-        used += fits ? width : 1;
-        if (!fits) break;
+        push_bytes(&out, shown, strlen(shown));
+        used += width;
     }
     for (; style == TOKEN && used < room; used++) push_bytes(&out, " ", 1);
     push_bytes(&out, "", 1);
     return out.data;
 }
 
-static const char *visible_token(const Model *m, int id, Style style, int columns) {
-    size_t size;
-    const unsigned char *bytes = token_bytes(&m->tokenizer, id, &size);
-    return visible(&m->tokenizer, bytes, size, style, columns);
+static const char *visible_token(const Model *m, int id, Style style, int room) {
+    return visible(m, token_bytes(&m->tokenizer, id), style, room);
 }
 
 /* A probability from 0.000001 to 0.99999 with two digits that count, without an exponent. */
@@ -1190,61 +1156,40 @@ static const char *probability(double p) {
 
 static const char *plural(int n) { return n == 1 ? "" : "s"; }
 
-/* ---- Output: text, --stop, --watch, --logits ----------------------------------------------- */
-typedef struct {                            // what the model thought where a token was chosen
-    int id, likely, likely_penalised;       // chosen; most likely; most likely after the penalty
-    float p, p_likely, p_im_end, p_end;     // by the raw logits; p_end: im_end or endoftext
-    size_t begin;                           // where the token begins in the turn's text
-} Thought;
-
-struct Output {
-    const Model *model;
-    Text text;                              // of this turn
-    size_t released;                        // bytes of it that were printed
-    Thought *thoughts;                      // [context] of this turn, or of a table's rows
-    float *probabilities;                   // [vocab_size] of the newest token
-    double first_token;                     // when it came, in seconds()
-    FILE *logits;                           // --logits, or NULL
-};
-
 static double seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-static void release(Output *out, size_t end) {
-    size_t begin = out->released, n = end - begin;
-    out->released = end;
-    if (n == 0 || o.watch || o.compare) return;       // a table is shown instead
-    const char *text = out->text.data + begin;
-    if (isatty(1)) fputs(visible(&out->model->tokenizer, text, n, FLOWING, INT_MAX), stdout);
-    else fwrite(text, 1, n, stdout);
-    flush_output();
-}
-
+/* ---- Output: text, --stop, --watch, --logits ----------------------------------------------- */
 /* Takes the next bytes of the text and prints what is certain: not what may become a --stop text,
- * and on a terminal no half character. Returns the --stop text that is complete now, or NULL. */
-static const Text *write_output(Output *out, const void *bytes, size_t n) {
-    const Text *found = NULL, *text = &out->text;
-    push_bytes(&out->text, bytes, n);
-    size_t certain = text->n;
-    for (size_t at = out->released; at < text->n && !found; at++) {
-        uint32_t c;
-        Utf8 kind;
-        utf8_decode((const unsigned char *)text->data + at, text->n - at, &c, &kind);
-        if (kind == UTF8_CUT && isatty(1) && at < certain) certain = at;
+ * and on a terminal no half character. After the last bytes all is certain. Returns the --stop text
+ * that is complete now, or NULL. */
+static const Bytes *write_text(Session *s, Bytes bytes, bool last) {
+    const Bytes *found = NULL;
+    push_bytes(&s->text, bytes.data, bytes.n);
+    size_t begin = s->released, certain = s->text.n;
+    for (size_t at = begin; at < s->text.n && !found && !last; at++) {
+        Bytes rest = { s->text.data + at, s->text.n - at }, after = rest;
+        Char c;
+        next_char(&after, &c);
+        if (c.kind == UTF8_CUT && isatty(1) && at < certain) certain = at;
         for (size_t i = 0; i < o.stops.n && !found; i++) {
-            const Text *stop = &o.stops.text[i];
-            bool complete = at + stop->n <= text->n;
-            size_t compared = complete ? stop->n : text->n - at;
-            if (memcmp(text->data + at, stop->data, compared) != 0) continue;
+            const Bytes *stop = &o.stops.text[i];
+            bool complete = stop->n <= rest.n;
+            if (memcmp(rest.data, stop->data, complete ? stop->n : rest.n) != 0) continue;
             if (complete) found = stop;
             if (complete || at < certain) certain = at;     // the first match, full or partial
         }
     }
-    if (found) out->text.n = certain;
-    release(out, certain);
+    if (found) s->text.n = certain;
+    s->released = certain;
+    if (certain == begin || o.watch || o.compare) return found;         // a table is shown instead
+    Bytes text = { s->text.data + begin, certain - begin };
+    if (isatty(1)) fputs(visible(s->model, text, FLOWING, INT_MAX), stdout);
+    else fwrite(text.data, 1, text.n, stdout);
+    flush_output();
     return found;
 }
 
@@ -1257,10 +1202,8 @@ static void print_row(const Model *m, int n, int id, const float *p, bool altern
     int bar = max_int(0, width - 22 - 8 * ids - token - 7 * documents);
     double p_im_end = p ? p[m->header.im_end] : NAN, p_document = p ? p[m->header.endoftext] : NAN;
     if (width == 0) {
-        size_t size;
-        const unsigned char *bytes = token_bytes(&m->tokenizer, id, &size);
         printf("%s%d\t%d\t", heading ? "n\tid\tpiece\tp\tp_im_end\tp_endoftext\n" : "", n, id);
-        write_piece(&m->tokenizer, stdout, bytes, size);
+        write_piece(&m->tokenizer, stdout, token_bytes(&m->tokenizer, id));
         printf("\t%.9g\t%.9g\t%.9g\n", p ? p[id] : NAN, p_im_end, p_document);
         return;
     }
@@ -1270,12 +1213,13 @@ static void print_row(const Model *m, int n, int id, const float *p, bool altern
         printf("   n  %s%-*s     p  %s", ids ? "    id  " : "", token + 1, "token", end);
         printf(documents ? "%*s\n" : "\n", bar + 14 - (int)strlen(end), document);
     }
-    printf("%4.0d  ", alternative ? 0 : n);          // 0 leaves the place blank
+    printf("%4.0d  ", alternative ? 0 : n);                 // 0 leaves the place blank
     if (ids) printf("%6d  ", id);
     printf("%s ", visible_token(m, id, TOKEN, token));
     printf(p ? "%6.4f" : "     -", p ? fmin(p[id], 0.9999) : 0);
     if (p && !alternative) {
-        bool green = p_im_end >= 0.5 && obeys_escapes(1) && !getenv("NO_COLOR");
+        const char *terminal_name = getenv("NO_COLOR") ? "dumb" : getenv("TERM");
+        bool green = p_im_end >= 0.5 && !(terminal_name && strcmp(terminal_name, "dumb") == 0);
         printf("  %6.4f %s", fmin(p_im_end, 0.9999), green ? "\033[1;32m" : "");
         for (int i = 0; i < bar; i++) fputs(p_im_end * bar >= i + 0.5 ? "█" : "·", stdout);
         if (green) fputs("\033[0m", stdout);
@@ -1284,21 +1228,27 @@ static void print_row(const Model *m, int n, int id, const float *p, bool altern
     putchar('\n');
 }
 
+typedef struct Thought {                    // what the model thought where a token was chosen
+    int id, likely, likely_penalised;       // chosen; most likely; most likely after the penalty
+    float p, p_likely, p_im_end, p_end;     // by the raw logits; p_end: im_end or endoftext
+    size_t begin;                           // where the token begins in the turn's text
+    double time;                            // when it was chosen, in seconds()
+} Thought;
+
 /* Notes and shows what the model thought where it chose token id, the n-th of a turn or table. */
 static void observe(Session *s, const float *logits, int id, int n) {
     const Header *h = &s->model->header;
-    float *p = s->output->probabilities;
-    Candidate *c = s->sampler.candidates;   // the sampler is done with them
+    Candidate *c = s->sampler.candidates;   // the sampler is done with them,
+    float *p = s->sampler.probabilities;    // and with these
     int likely = argmax(logits, h->vocab_size), pace = (int)either(o.pace, 0);
     struct timespec pause = { pace / 1000, pace % 1000 * 1000000 };
-    if (n == 1) s->output->first_token = seconds();
-    else if (pace > 0) nanosleep(&pause, NULL);
+    if (n > 1 && pace > 0) nanosleep(&pause, NULL);
     memcpy(p, logits, h->vocab_size * sizeof *p);
     softmax(p, h->vocab_size);
-    s->output->thoughts[n - 1] = (Thought){
+    s->thoughts[n - 1] = (Thought){
         id, likely, argmax(s->sampler.logits, h->vocab_size), p[id], p[likely], p[h->im_end],
-        fmaxf(p[h->im_end], p[h->endoftext]), s->output->text.n };
-    if (s->output->logits) write_bytes(s->output->logits, logits, h->vocab_size * sizeof *logits);
+        fmaxf(p[h->im_end], p[h->endoftext]), s->text.n, seconds() };
+    if (s->logits) write_bytes(s->logits, logits, h->vocab_size * sizeof *logits);
     if (o.watch || o.score || o.answers.n > 0) print_row(s->model, n, id, p, false);
     int top = o.top.given ? keep_top_k(c, logits, h->vocab_size, (int)o.top.value) : 0;
     qsort(c, top, sizeof *c, likelier_first);
@@ -1313,66 +1263,60 @@ static void observe(Session *s, const float *logits, int id, int n) {
 static const float *read_history(Session *s, int end) {
     Run *run = &s->run;
     const float *logits = NULL;
-    bool shown = end - run->position > BATCH && obeys_escapes(2);
+    bool progress = end - run->position > BATCH && isatty(2);
     if (s->history.n > (size_t)run->context)
         die(1, "the prompt is %zu tokens with all before it, the context has room for %d: -c: "
                "raise it, or shorten the prompt", s->history.n, run->context);
     while (run->position < end && !interrupted) {
         int n = min_int(BATCH, end - run->position);
+        if (progress) fprintf(stderr, "reading: %d of %d tokens", run->position, end);
         logits = forward(run, s->history.id + run->position, n, run->position + n == end);
-        if (shown) fprintf(stderr, "\r\033[Kreading: %d of %d tokens", run->position, end);
+        if (progress) fprintf(stderr, "\r%40s\r", "");
     }
-    if (shown) fputs("\r\033[K", stderr);
     return interrupted ? NULL : logits;
 }
 
 /* Of the model's last turn only what follows </think> stays in the conversation, as in the template
  * of a reasoning model. The cache goes back to the turn's beginning and reads the rest again. */
 static void cut_reasoning(Session *s) {
-    Text *text = &s->output->text;
-    push_bytes(text, "", 1);                // a NUL, for strstr
-    const char *from = text->data;
-    for (const char *at = from; (at = strstr(at, "</think>")); ) from = at += strlen("</think>");
-    if (from > text->data || s->no_think || s->model->header.opening == 2) {
-        if (from > text->data) from += strspn(from, "\n");
+    push_bytes(&s->text, "", 1);            // a NUL, for strstr
+    const char *text = s->text.data, *from = text;
+    for (const char *at = text; (at = strstr(at, "</think>")); ) from = at += strlen("</think>");
+    if (from > text || s->no_think || s->model->header.opening == 2) {
+        if (from > text) from += strspn(from, "\n");
         s->history.n = s->turn_start;
         s->run.position = min_int(s->run.position, (int)s->turn_start);
-        open_turn(s, "assistant", from, (size_t)(text->data + text->n - 1 - from));
+        open_turn(s, "assistant", (Bytes){ from, (size_t)(text + s->text.n - 1 - from) });
     }
 }
 
-/* Whether a token ends a turn or a document, wherever the runner stops. */
-static bool is_end(const Session *s, int id) {
-    return id == s->model->header.im_end || id == s->model->header.endoftext || is_stop(s, id);
-}
-
-/* What the model thought of stopping, and who is to blame if it ran on. */
+/* What the model thought of stopping, and who is to blame if it ran on. What would end a turn of a
+ * chat counts as an end in base mode, too. */
 static void print_verdict(const Session *s, const Turn *turn) {
-    const Thought *all = s->output->thoughts, *end = all, *im_end = all;
-    const Thought *chosen = NULL, *likely = NULL;
+    const Header *h = &s->model->header;
+    const Thought *all = s->thoughts, *end = all, *im_end = all, *chosen = NULL, *likely = NULL;
     for (const Thought *t = all; t < all + turn->n_new; t++) {
-        if (!chosen && is_end(s, t->id)) chosen = t;
-        if (!likely && is_end(s, t->likely) && t->p_likely >= 0.01f) likely = t;
+        if (!chosen && is_stop(h, true, t->id)) chosen = t;
+        if (!likely && is_stop(h, true, t->likely) && t->p_likely >= 0.01f) likely = t;
         if (t->p_im_end > im_end->p_im_end) im_end = t;
         if (t->p_end > end->p_end) end = t;
     }
     if (turn->reason == STOP_TOKEN) chosen = all + turn->n_new - 1;
     const Thought *t = chosen ? chosen : likely ? likely : end->p_end >= 0.01f ? end : im_end;
     int at = (int)(t - all) + 1;
-    const char *what = t->id == s->model->header.endoftext ? "a document" : "its turn";
+    const char *what = t->id == h->endoftext ? "a document" : "its turn";
+    const char *name = visible_token(s->model, chosen ? t->id : t->likely, ONE_LINE, 60);
     if (turn->n_new == 0) fputs("nothing was generated", stderr);
-    else if (chosen && turn->reason == STOP_TOKEN)
+    else if (turn->reason == STOP_TOKEN)
         fprintf(stderr, "the model ended %s (P %s)", what, probability(t->p));
     else if (chosen && s->ignore_stop)
         fprintf(stderr, "the model ended %s at token %d, the runner ignored it", what, at);
     else if (chosen)
         fprintf(stderr, "the model ended %s at token %d, %s is not among this checkpoint's "
-                "eos_token_id: -m chat stops there", what, at,
-                visible_token(s->model, t->id, ONE_LINE, 60));
+                "eos_token_id: -m chat stops there", what, at, name);
     else if (likely)
-        fprintf(stderr, "at token %d %s was the most likely (P %s), %s", at,
-                visible_token(s->model, t->likely, ONE_LINE, 60), probability(t->p_likely),
-                t->likely == t->likely_penalised ? "chance took another"
+        fprintf(stderr, "at token %d %s was the most likely (P %s), %s", at, name,
+                probability(t->p_likely), t->likely == t->likely_penalised ? "chance took another"
                 : "the repetition penalty took it away: try --repeat-penalty 1");
     else if (end->p_end >= 0.01f)
         fprintf(stderr, "the model thought of an end at token %d (P %s)", at,
@@ -1383,12 +1327,11 @@ static void print_verdict(const Session *s, const Turn *turn) {
 }
 
 static void print_reason(FILE *out, const Session *s, const Turn *turn) {
-    const Text *stop = turn->stop_text;
     if (turn->reason == STOP_TOKEN)
-        fputs(visible_token(s->model, s->output->thoughts[turn->n_new - 1].id, ONE_LINE, 60), out);
+        fputs(visible_token(s->model, s->thoughts[turn->n_new - 1].id, ONE_LINE, 60), out);
     if (turn->reason == STOP_TEXT) {
         fputs("--stop \"", out);
-        write_piece(&s->model->tokenizer, out, (const unsigned char *)stop->data, stop->n);
+        write_piece(&s->model->tokenizer, out, *turn->stop_text);
         fputc('"', out);
     }
     if (turn->reason == TOKEN_LIMIT) fprintf(out, "-n %d", s->max_tokens);
@@ -1398,14 +1341,14 @@ static void print_reason(FILE *out, const Session *s, const Turn *turn) {
 
 /* One turn: its text and, on standard error, why it ended and how fast it was. */
 static Turn run_turn(Session *s) {
-    Output *out = s->output;
     int n_prompt = (int)s->history.n - s->run.position;
-    double start = out->first_token = seconds();
-    out->text.n = out->released = 0;
+    double start = seconds();
+    s->text.n = s->released = 0;
     Turn turn = generate(s);
-    double reading = out->first_token - start, writing = seconds() - out->first_token;
-    release(out, out->text.n);              // what was held back is text after all
-    bool open = out->text.n > 0 && out->text.data[out->text.n - 1] != '\n';
+    double end = seconds(), first = turn.n_new > 0 ? s->thoughts[0].time : end;
+    double speed = turn.n_new > 1 ? (turn.n_new - 1) / (end - first) : 0;
+    write_text(s, bytes_of(""), true);      // what was held back is text after all
+    bool open = s->text.n > 0 && s->text.data[s->text.n - 1] != '\n';
     if (isatty(1) && open && !o.watch && !o.compare) puts("");
     flush_output();
     fputs("stopped: ", stderr);
@@ -1415,9 +1358,8 @@ static Turn run_turn(Session *s) {
     fputc('\n', stderr);
     if (!isatty(2) || o.verbose)
         fprintf(stderr, "speed: prompt %d token%s, %.1f tok/s; new %d token%s, %.1f tok/s; "
-                "seed %llu\n", n_prompt, plural(n_prompt), reading > 0 ? n_prompt / reading : 0,
-                turn.n_new, plural(turn.n_new), turn.n_new > 1 ? (turn.n_new - 1) / writing : 0,
-                (unsigned long long)o.seed.whole);
+                "seed %llu\n", n_prompt, plural(n_prompt), n_prompt / (first - start), turn.n_new,
+                plural(turn.n_new), speed, (unsigned long long)o.seed.whole);
     return turn;
 }
 
@@ -1425,20 +1367,20 @@ static Turn run_turn(Session *s) {
 /* --score, --answer: the table for history[first] and what follows, and its perplexity. */
 static void score(Session *s, int first) {
     const int *ids = s->history.id;
-    int n = (int)s->history.n, vocab_size = s->model->header.vocab_size, rows = 0;
+    int n = (int)s->history.n, rows = n - max_int(first, 1), vocab = s->model->header.vocab_size;
     double sum = 0;
     read_history(s, max_int(first - 1, 0));
     if (first == 0) print_row(s->model, 1, ids[0], NULL, false);
     while (s->run.position < n && !interrupted) {
         int begin = s->run.position, size = min_int(SCORED, n - begin);     // few: shown early
         const float *logits = forward(&s->run, ids + begin, size, size);
-        for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab_size, rows++) {
-            const Thought *t = &s->output->thoughts[i - first];
+        for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab) {
+            const Thought *t = &s->thoughts[i - first];
             observe(s, logits, ids[i], i - first + 1);
             sum += logits[t->likely] - logits[ids[i]] - log(t->p_likely);   // -log p
         }
-        if (s->run.position == n && s->output->logits)      // what may follow the last token
-            write_bytes(s->output->logits, logits, vocab_size * sizeof *logits);
+        if (s->run.position == n && s->logits)              // what may follow the last token
+            write_bytes(s->logits, logits, vocab * sizeof *logits);
     }
     if (interrupted) exit(130);
     if (rows == 0) fputs("perplexity undefined over 0 tokens\n", stderr);
@@ -1449,71 +1391,68 @@ static void score(Session *s, int first) {
 static void score_answers(Session *s) {
     size_t prompt = s->history.n;
     for (size_t i = 0; i < o.answers.n; i++) {
-        const Text *answer = &o.answers.text[i];
         s->history.n = prompt;
         s->run.position = min_int(s->run.position, (int)prompt - 1);
-        encode(&s->model->tokenizer, answer->data, answer->n, !s->chat, &s->history);
+        encode(&s->model->tokenizer, o.answers.text[i], !s->chat, &s->history);
         if (s->chat) push_id(&s->history, s->model->header.im_end);
         score(s, (int)prompt);
     }
 }
 
+static void print_case(const char *name, const Session *s, const Turn *turn) {
+    int width = terminal_width(100), indent = width < 60 ? 4 : 18;
+    float max = 0;
+    for (int i = 0; i < turn->n_new; i++) max = fmaxf(max, s->thoughts[i].p_im_end);
+    size_t n = turn->reason == STOP_TOKEN ? s->thoughts[turn->n_new - 1].begin : s->text.n;
+    Bytes text = { s->text.data, n };
+    printf("%s\"%s\"\n", name, visible(s->model, text, ONE_LINE, max_int(8, width - 20)));
+    printf("%*s%d token%s; stopped: ", indent, "", turn->n_new, plural(turn->n_new));
+    print_reason(stdout, s, turn);
+    printf(width < 90 ? ";\n%*s" : "; ", indent, "");
+    printf("highest P(<|im_end|>) %s\n", probability(max));
+}
+
 /* --compare, one of the two models. It runs once without stopping; where it stops is a prefix. */
 static void show_cases(Session *s) {
-    const Tokenizer *t = &s->model->tokenizer;
-    const char *path = s->model->file.path;
-    const Text *text = &s->output->text;
-    const Thought *thoughts = s->output->thoughts;
-    int width = terminal_width(100), indent = width < 60 ? 4 : 18;
     printf("%s weights: %s\n", s->model->header.kind ? "chat" : "base",
-           visible(t, path, strlen(path), ONE_LINE, width - 16));
+           visible(s->model, bytes_of(s->model->file.path), ONE_LINE, terminal_width(100) - 16));
     flush_output();
     Turn turn = run_turn(s), stopping = turn;
     for (int i = turn.n_new - 1; i >= 0; i--)
-        if (is_stop(s, thoughts[i].id)) stopping = (Turn){ STOP_TOKEN, NULL, i + 1 };
-    for (int runs_on = 0; runs_on < 2; runs_on++) {
-        const Turn *shown = runs_on ? &turn : &stopping;
-        float max = 0;
-        printf(runs_on ? "  runner runs on  " : "  runner stops    ");
-        if (runs_on && stopping.n_new == turn.n_new) { puts("the same text"); break; }
-        for (int i = 0; i < shown->n_new; i++) max = fmaxf(max, thoughts[i].p_im_end);
-        size_t n = shown->reason == STOP_TOKEN ? thoughts[shown->n_new - 1].begin : text->n;
-        printf("\"%s\"\n", visible(t, text->data, n, ONE_LINE, max_int(8, width - 20)));
-        printf("%*s%d token%s; stopped: ", indent, "", shown->n_new, plural(shown->n_new));
-        print_reason(stdout, s, shown);
-        printf(width < 90 ? ";\n%*s" : "; ", indent, "");
-        printf("highest P(<|im_end|>) %s\n", probability(max));
-    }
+        if (is_stop(&s->model->header, s->chat, s->thoughts[i].id))
+            stopping = (Turn){ STOP_TOKEN, NULL, i + 1 };
+    print_case("  runner stops    ", s, &stopping);
+    if (stopping.n_new < turn.n_new) print_case("  runner runs on  ", s, &turn);
+    else puts("  runner runs on  the same text");
     flush_output();
-}
-
-/* The distance of row id of the output matrix from mean[dim]. row[dim] is scratch memory. */
-static float distance(const Model *m, int id, const float *mean, float *row) {
-    load_row(row, &m->output, id);
-    for (int k = 0; k < m->header.dim; k++) row[k] -= mean[k];
-    return sqrtf(dot(row, row, m->header.dim));
 }
 
 /* How far a token's row of the output matrix is from the mean of the rows that no token uses, as a
  * multiple of their own mean distance: about 1 if no training has told it apart from them. */
 static double row_distance(const Model *m, int id) {
     int dim = m->header.dim, first = (int)m->tokenizer.n_vocab, end = m->header.vocab_size;
-    float *mean = reserve(dim, sizeof *mean), *row = reserve(dim, sizeof *row), unused = 0;
+    float *mean = reserve(dim, sizeof *mean), *row = reserve(dim, sizeof *row);
+    float sum = 0, distance = 0;
     for (int i = first; i < end; i++) {
         load_row(row, &m->output, i);
         add(mean, row, dim);
     }
     for (int k = 0; k < dim; k++) mean[k] /= (float)(end - first);
-    for (int i = first; i < end; i++) unused += distance(m, i, mean, row);
-    return distance(m, id, mean, row) / (unused / (float)(end - first - 1));
+    for (int i = first; i <= end; i++) {
+        sum += distance;                    // of the row before
+        load_row(row, &m->output, i < end ? i : id);
+        for (int k = 0; k < dim; k++) row[k] -= mean[k];
+        distance = sqrtf(dot(row, row, dim));
+    }
+    return distance / (sum / (float)(end - first - 1));
 }
 
 static void print_info(const Model *m) {
     const Header *h = &m->header;
-    const Tokenizer *t = &m->tokenizer;
+    Bytes system = { h->system, (size_t)h->system_size };
     bool agree = h->tokenizer_eos < 0;      // the files, about what ends a text
-    printf("name             %s\n",
-           visible(t, h->name, strlen(h->name), ONE_LINE, terminal_width(100) - 17));
+    int room = terminal_width(1000) - 17;
+    printf("name             %s\n", visible(m, bytes_of(h->name), ONE_LINE, room));
     printf("kind             %s%s\n", h->kind ? "chat" : "base",
            h->chatml ? "" : ", without a ChatML template");
     printf("weights          %s, %.1f MB\n", m->output.type->name, (double)h->weights_size * 1e-6);
@@ -1521,7 +1460,7 @@ static void print_info(const Model *m) {
            "n_kv_heads       %d\nhead_dim         %d\nvocab_size       %d, %u of them tokens\n"
            "output           %s\ncontext          %d\nrope_theta       %g\nrms_eps          %g\n",
            h->dim, h->hidden_dim, h->n_layers, h->n_heads, h->n_kv_heads, h->head_dim,
-           h->vocab_size, t->n_vocab, h->tied ? "tied to the embedding" : "a matrix of its own",
+           h->vocab_size, m->tokenizer.n_vocab, h->tied ? "the embedding" : "a matrix of its own",
            h->max_positions, h->rope_theta, (double)h->rms_eps);
     printf("ends at          %s", h->n_eos ? "" : "nothing: eos_token_id is null");
     for (int i = 0; i < h->n_eos; i++) {
@@ -1531,15 +1470,14 @@ static void print_info(const Model *m) {
     if (!agree)
         printf("\n                 but the tokenizer's eos_token is %d %s", h->tokenizer_eos,
                visible_token(m, h->tokenizer_eos, ONE_LINE, 30));
-    if (h->vocab_size - (int)t->n_vocab > 1)
+    if (h->vocab_size - (int)m->tokenizer.n_vocab > 1)
         printf("\nend rows         <|im_end|> %.1f, <|im_start|> %.1f",
                row_distance(m, h->im_end), row_distance(m, h->im_start));
     printf("\nsampling         %s: temperature %g, top-k %d,\n                 top-p %g, min-p %g, "
            "repetition penalty %g\n", h->do_sample ? "on" : "off (greedy)", (double)h->temperature,
            h->top_k, (double)h->top_p, (double)h->min_p, (double)h->repetition_penalty);
-    printf("system message   %s\nUnicode          %.16s\n", !h->system_size ? "none" :
-           visible(t, h->system, h->system_size, ONE_LINE, terminal_width(817) - 17),
-           t->unicode_version);
+    printf("system message   %s\n", system.n > 0 ? visible(m, system, ONE_LINE, room) : "none");
+    printf("Unicode          %.16s\n", m->tokenizer.unicode_version);
     flush_output();
 }
 
@@ -1547,23 +1485,21 @@ static void print_info(const Model *m) {
 static void quantize(Model *m, const char *path) {
     enum { WIDEST = 1 << 20 };              // columns; check_header lets no more pass
     static const char zeros[64];
-    const WeightType *type = &weight_types[INT8];
     Header h = m->header;
     if (h.weight_type == INT8) die(1, "already int8: %s: quantize the bf16 file", m->file.path);
     float *floats = reserve(WIDEST, sizeof *floats);
-    void *row = reserve(1, type->row_size(WIDEST));
+    void *row = reserve(1, int8_row_size(WIDEST));
     FILE *file = create_file(path, &m->file);
     write_bytes(file, m->file.data, h.weights_offset);      // the header comes again at the end
     for (const Tensor *t = list_tensors(m); t->rows > 0; t++) {
-        const Matrix *w = t->matrix;
         write_bytes(file, zeros, (64 - (size_t)ftello(file) % 64) % 64);
-        if (!w) write_bytes(file, *t->vector, t->cols * sizeof(float));
-        for (int k = 0; w && k < w->rows; k++) {
+        if (t->vector) write_bytes(file, *t->vector, t->cols * sizeof(float));
+        for (int k = 0; t->matrix && k < t->rows; k++) {
             if (interrupted) exit(130);
-            load_row(floats, w, k);
-            if (!type->store(row, floats, t->cols))
-                die(1, "the weights hold NaN or infinity: %s: export it again", m->file.path);
-            write_bytes(file, row, type->row_size(t->cols));
+            load_row(floats, t->matrix, k);
+            check_finite(m, floats, t->cols);
+            store_int8(row, floats, t->cols);
+            write_bytes(file, row, int8_row_size(t->cols));
         }
     }
     h.weight_type = INT8;
@@ -1573,8 +1509,6 @@ static void quantize(Model *m, const char *path) {
     rewind(file);
     write_bytes(file, &h, sizeof h);
     finish_file(file, path);
-    fprintf(stderr, "qwen: note: %.1f MB of bf16 became %.1f MB of int8\n",
-            (double)m->file.size * 1e-6, (double)h.file_size * 1e-6);
 }
 
 /* ---- Flags --------------------------------------------------------------------------------- */
@@ -1583,7 +1517,7 @@ typedef enum { HEADING, SWITCH, TEXT, TEXTS, WHOLE, REAL } Kind;
 /* All flags: the help is printed from this list, and it says which go together. One that does not
  * go with GENERATE is a command itself. The help fits 60 columns. */
 static const struct Flag {
-    const char *usage;                      // "-n, --max-tokens N", or a heading of the help
+    const char *usage;                      // "  -n, --max-tokens N", or a heading of the help
     Kind kind;
     void *target;                           // in o: a bool, const char *, Texts or Number
     double min, max;                        // of a number
@@ -1591,49 +1525,45 @@ static const struct Flag {
     const char *help;
 } flags[] = {
     { "prompt (default: standard input; -s, -m: the checkpoint's)", HEADING, NULL, 0, 0, 0, "" },
-    { "-p, --prompt TEXT", TEXTS, &o.prompts, 0, 0, PROMPTED, "a prompt; repeated, the next turn" },
-    { "-s, --system TEXT", TEXT, &o.system, 0, 0, PROMPTED, "system message; \"\": no such turn" },
-    { "-m, --mode base|chat", TEXT, &o.mode, 0, 0, PROMPTED, "frame and stop as this kind does" },
-    { "--ids \"ID ID ...\"", TEXT, &o.ids, 0, 0, GENERATE | SCORE, "token ids, taken as they are" },
+    { "  -p, --prompt TEXT", TEXTS, &o.prompts, 0, 0, PROMPTED, "a prompt; again: the next turn" },
+    { "  -s, --system TEXT", TEXT, &o.system, 0, 0, PROMPTED, "system message; \"\": no turn" },
+    { "  -m, --mode base|chat", TEXT, &o.mode, 0, 0, PROMPTED, "frame and stop as this kind does" },
+    { "      --ids \"ID ID ...\"", TEXT, &o.ids, 0, 0, GENERATE | SCORE, "token ids, as they are" },
     { "stopping (default of -n: the checkpoint's, or 512)", HEADING, NULL, 0, 0, 0, "" },
-    { "-n, --max-tokens N", WHOLE, &o.max_tokens, 0, INT32_MAX, PROMPTED, "new tokens of a turn" },
-    { "--stop TEXT", TEXTS, &o.stops, 0, 0, GENERATE | COMPARE, "stop at this text; repeatable" },
-    { "--ignore-stop", SWITCH, &o.ignore_stop, 0, 0, GENERATE, "print stop tokens and run on" },
-    { "--no-think", SWITCH, &o.no_think, 0, 0, PROMPTED, "a reasoning model answers at once" },
-    { "--compare BASE.bin", TEXT, &o.compare, 0, 0, COMPARE, "both models, stopping and not" },
-    { "--watch", SWITCH, &o.watch, 0, 0, GENERATE, "each token, its P, P(<|im_end|>)" },
-    { "--top N", WHOLE, &o.top, 1, 1000, GENERATE, "with --watch: the N most likely" },
-    { "--pace MS", WHOLE, &o.pace, 0, 3600e3, GENERATE | COMPARE, "wait after each token" },
-    { "--score", SWITCH, &o.score, 0, 0, SCORE, "--watch of the prompt; perplexity" },
-    { "--answer TEXT", TEXTS, &o.answers, 0, 0, ANSWER, "--watch of TEXT as the answer" },
+    { "  -n, --max-tokens N", WHOLE, &o.max_tokens, 0, INT32_MAX, PROMPTED, "new tokens a turn" },
+    { "      --stop TEXT", TEXTS, &o.stops, 0, 0, GENERATE | COMPARE, "stop at TEXT; repeatable" },
+    { "      --ignore-stop", SWITCH, &o.ignore_stop, 0, 0, GENERATE, "print stop tokens, run on" },
+    { "      --no-think", SWITCH, &o.no_think, 0, 0, PROMPTED, "reasoning models answer at once" },
+    { "      --compare BASE.bin", TEXT, &o.compare, 0, 0, COMPARE, "both models, stopping or not" },
+    { "      --watch", SWITCH, &o.watch, 0, 0, GENERATE, "each token, its P, P(<|im_end|>)" },
+    { "      --top N", WHOLE, &o.top, 1, 1000, GENERATE, "with --watch: the N most likely" },
+    { "      --pace MS", WHOLE, &o.pace, 0, 3600e3, GENERATE | COMPARE, "wait after each token" },
+    { "      --score", SWITCH, &o.score, 0, 0, SCORE, "--watch of the prompt; perplexity" },
+    { "      --answer TEXT", TEXTS, &o.answers, 0, 0, ANSWER, "--watch of TEXT as the answer" },
     { "sampling (defaults: the checkpoint's generation_config)", HEADING, NULL, 0, 0, 0, "" },
-    { "--temp T", REAL, &o.temperature, 0, 1e6, ANY, "divides the logits; 0: --greedy" },
-    { "--top-k K", WHOLE, &o.top_k, 0, INT32_MAX, ANY, "only the K most likely; 0: all" },
-    { "--top-p P", REAL, &o.top_p, 0, 1, ANY, "as few as have P together; 1: all" },
-    { "--min-p P", REAL, &o.min_p, 0, 1, ANY, "at least P times the likeliest" },
-    { "--repeat-penalty R", REAL, &o.penalty, 1e-6, 1e6, ANY, "on what has appeared; 1: none" },
-    { "--seed S", WHOLE, &o.seed, 0, 1.8e19, ANY, "the same seed, the same text" },
-    { "--greedy", SWITCH, &o.greedy, 0, 0, ANY, "always the most likely token" },
+    { "      --temp T", REAL, &o.temperature, 0, 1e6, ANY, "divides the logits; 0: --greedy" },
+    { "      --top-k K", WHOLE, &o.top_k, 0, INT32_MAX, ANY, "only the K most likely; 0: all" },
+    { "      --top-p P", REAL, &o.top_p, 0, 1, ANY, "as few as have P together; 1: all" },
+    { "      --min-p P", REAL, &o.min_p, 0, 1, ANY, "at least P times the likeliest" },
+    { "      --repeat-penalty R", REAL, &o.penalty, 1e-6, 1e6, ANY, "on what appeared; 1: none" },
+    { "      --seed S", WHOLE, &o.seed, 0, 1.8e19, ANY, "the same seed, the same text" },
+    { "      --greedy", SWITCH, &o.greedy, 0, 0, ANY, "always the most likely token" },
     { "machine (defaults: the checkpoint's limit, all processors)", HEADING, NULL, 0, 0, 0, "" },
-    { "-c, --context N", WHOLE, &o.context, 1, 1 << 24, ANY, "positions kept" },
-    { "-t, --threads N", WHOLE, &o.threads, 1, 1024, ANY, "threads that calculate" },
-    { "--plain", SWITCH, &o.plain, 0, 0, ANY, "only the plain loops of Part I" },
-    { "files", HEADING, NULL, 0, 0, 0, "" },
-    { "--info", SWITCH, &o.info, 0, 0, INFO, "what MODEL.bin is" },
-    { "--quantize OUT.bin", TEXT, &o.quantize, 0, 0, QUANTIZE, "write an int8 copy" },
-    { "--logits OUT.f32", TEXT, &o.logits, 0, 0, GENERATE | SCORE | ANSWER, "raw float32 logits" },
-    { "-v, --verbose", SWITCH, &o.verbose, 0, 0, ANY, "the speed line on a terminal, too" },
-    { "-h, --help", SWITCH, &o.help, 0, 0, ANY, "these lines" },
+    { "  -c, --context N", WHOLE, &o.context, 1, 1 << 24, ANY, "positions kept" },
+    { "  -t, --threads N", WHOLE, &o.threads, 1, 1024, ANY, "threads that calculate" },
+    { "      --plain", SWITCH, &o.plain, 0, 0, ANY, "only the plain loops of Part I" },
+    { "files (to be read, to be written)", HEADING, NULL, 0, 0, 0, "" },
+    { "      --info", SWITCH, &o.info, 0, 0, INFO, "what MODEL.bin is" },
+    { "      --quantize OUT.bin", TEXT, &o.quantize, 0, 0, QUANTIZE, "write an int8 copy" },
+    { "      --logits OUT.f32", TEXT, &o.logits, 0, 0, GENERATE | SCORE | ANSWER, "raw logits" },
+    { "  -v, --verbose", SWITCH, &o.verbose, 0, 0, ANY, "the speed line on a terminal, too" },
+    { "  -h, --help", SWITCH, &o.help, 0, 0, ANY, "these lines" },
 };
 enum { N_FLAGS = sizeof flags / sizeof *flags };
 
 static void print_help(void) {
     puts("usage: ./qwen MODEL.bin [options]\n");
-    for (const struct Flag *flag = flags; flag < flags + N_FLAGS; flag++) {
-        int indent = flag->usage[1] == '-' ? 6 : 2;
-        if (flag->kind == HEADING) puts(flag->usage);
-        else printf("%*s%-*s%s\n", indent, "", 26 - indent, flag->usage, flag->help);
-    }
+    for (int k = 0; k < N_FLAGS; k++) printf("%-26s%s\n", flags[k].usage, flags[k].help);
     flush_output();
 }
 
@@ -1643,24 +1573,22 @@ static void set_flag(const struct Flag *flag, const char *given, char *value) {
     if (flag->kind == TEXTS) {
         Texts *texts = flag->target;
         texts->text = grow(texts->text, &texts->capacity, texts->n + 1, sizeof *texts->text);
-        texts->text[texts->n++] = (Text){ value, strlen(value), 0 };
+        texts->text[texts->n++] = bytes_of(value);
     }
-    if (flag->kind == WHOLE || flag->kind == REAL) {
-        char *end;
-        Number number = { true, strtod(value, &end), strtoull(value, NULL, 10) };
-        bool whole = value[strspn(value, "0123456789")] == 0;
-        if (end == value || *end || !(number.value >= flag->min && number.value <= flag->max)
-            || (flag->kind == WHOLE && !whole))
-            die(2, "not a %s from %.10g to %.10g: %s %s", flag->kind == WHOLE ? "whole number"
-                : "number", flag->min, flag->max, given, value);
-        *(Number *)flag->target = number;
-    }
+    if (flag->kind != WHOLE && flag->kind != REAL) return;
+    char *end;
+    Number number = { true, strtod(value, &end), strtoull(value, NULL, 10) };
+    bool right = end != value && !*end && number.value >= flag->min && number.value <= flag->max;
+    if (!right || (flag->kind == WHOLE && value[strspn(value, "0123456789")]))
+        die(2, "not a %s from %.10g to %.10g: %s %s",
+            flag->kind == WHOLE ? "whole number" : "number", flag->min, flag->max, given, value);
+    *(Number *)flag->target = number;
 }
 
 /* Whether a flag is spelt so: a word of its usage. */
 static bool is_spelling(const struct Flag *flag, const char *given) {
     const char *at = flag->kind == HEADING ? NULL : strstr(flag->usage, given);
-    return at && given[0] == '-' && !strpbrk(given, ", ") && (at == flag->usage || at[-1] == ' ')
+    return at && given[0] == '-' && !strpbrk(given, ", ") && at[-1] == ' '
         && strchr(", ", at[strlen(given)]);                 // the end of the usage counts, too
 }
 
@@ -1671,12 +1599,10 @@ static void parse_options(int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         int k = 0;
         while (k < N_FLAGS && !is_spelling(&flags[k], argv[i])) k++;
-        if (k == N_FLAGS) {
-            if (argv[i][0] == '-') die(2, "no such flag: %s: see --help", argv[i]);
-            if (o.model) die(2, "two models: %s, %s: a prompt goes after -p", o.model, argv[i]);
-            o.model = argv[i];
-            continue;
-        }
+        if (k == N_FLAGS && argv[i][0] == '-') die(2, "no such flag: %s: see --help", argv[i]);
+        if (k == N_FLAGS && o.model)
+            die(2, "two models: %s, %s: a prompt goes after -p", o.model, argv[i]);
+        if (k == N_FLAGS) { o.model = argv[i]; continue; }
         bool takes_value = flags[k].kind != SWITCH;
         if (takes_value && i + 1 == argc) die(2, "a value is missing: %s: see --help", argv[i]);
         given[k] = argv[i];
@@ -1688,11 +1614,12 @@ static void parse_options(int argc, char **argv) {
     for (int k = 0; k < N_FLAGS; k++)
         if (given[k] && !(flags[k].commands & o.command))
             die(2, "these make no sense together: %s, %s: leave one out", given[k], given[which]);
-    bool base = o.mode && strcmp(o.mode, "base") == 0, empty = false;
+    bool other = o.mode && strcmp(o.mode, "base") != 0 && strcmp(o.mode, "chat") != 0;
+    bool empty = false;
     for (size_t i = 0; i < o.stops.n; i++) empty |= o.stops.text[i].n == 0;
     const struct { bool wrong; const char *what; } mistakes[] = {
         { !o.model, "no model: MODEL.bin: make one with export.py" },
-        { o.mode && !base && strcmp(o.mode, "chat") != 0, "neither base nor chat: -m" },
+        { other, "neither base nor chat: -m" },
         { empty, "an empty text is everywhere: --stop: give the text to stop at" },
         { o.ids && !o.ids[strspn(o.ids, " \t\r\n")], "no ids: --ids: give at least one" },
         { o.ids && (o.prompts.n > 0 || o.system), "--ids is the whole prompt: leave out -p, -s" },
@@ -1707,18 +1634,16 @@ static void parse_options(int argc, char **argv) {
 /* More than the machine's memory works, through the disk, but slowly. Warns; does not fail. */
 static void warn_memory(const Run *r) {
     const Header *h = &r->model->header;
-    double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) * 1e-9;
-    double model = (double)r->model->file.size * 1e-9;
+    double memory = 1e-9 * (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     double cache = 2e-9 * sizeof(float) * h->n_layers * (double)r->context * r->model->kv_dim;
-    if (model > memory)
-        fprintf(stderr, "qwen: note: model %.1f GB, memory %.1f GB: slow\n", model, memory);
-    if (o.context.given && cache > memory)
-        fprintf(stderr, "qwen: note: cache %.1f GB, memory %.1f GB: lower -c\n", cache, memory);
+    double needed = 1e-9 * (double)r->model->file.size + (o.context.given ? cache : 0);
+    if (needed > memory)
+        fprintf(stderr, "qwen: note: needs up to %.1f GB of %.1f: slow\n", needed, memory);
     if (r->context > h->max_positions)
         fprintf(stderr, "qwen: note: -c %d, the model has %d\n", r->context, h->max_positions);
 }
 
-static Session new_session(const Model *m, Pool *pool) {
+static Session new_session(const Model *m, int n_threads) {
     const Header *h = &m->header;
     bool chat = o.mode ? strcmp(o.mode, "chat") == 0 : o.compare || h->kind == 1;
     if (chat && !h->chatml) die(1, "its template is not ChatML: %s: use -m base", m->file.path);
@@ -1729,27 +1654,22 @@ static Session new_session(const Model *m, Pool *pool) {
         || (h->do_sample && !o.compare);
     Session s = {
         .model = m, .chat = chat, .no_think = o.no_think, .ignore_stop = o.ignore_stop || o.compare,
-        .system = o.system ? o.system : h->system,
-        .system_size = o.system ? strlen(o.system) : (size_t)h->system_size,
+        .system = o.system ? bytes_of(o.system) : (Bytes){ h->system, (size_t)h->system_size },
         .max_tokens = (int)either(o.max_tokens, h->max_new_tokens ? h->max_new_tokens : 512),
-        .run = new_run(m, pool, (int)either(o.context, h->max_positions), o.plain),
+        .run = new_run(m, n_threads, (int)either(o.context, h->max_positions), o.plain),
         .sampler = {
             .temperature = (float)either(o.temperature, h->temperature),
-            .top_k = (int)either(o.top_k, h->top_k),
-            .top_p = (float)either(o.top_p, h->top_p),
-            .min_p = (float)either(o.min_p, h->min_p),
+            .top_k = (int)either(o.top_k, h->top_k), .top_p = (float)either(o.top_p, h->top_p),
+            .min_p = (float)either(o.min_p, h->min_p), .random = o.seed.whole,
             .penalty = (float)either(o.penalty, o.compare ? 1 : h->repetition_penalty),
-            .random = o.seed.whole,
             .logits = reserve(h->vocab_size, sizeof(float)),
             .candidates = reserve(h->vocab_size, sizeof(Candidate)),
             .probabilities = reserve(h->vocab_size, sizeof(float)),
         },
-        .output = reserve(1, sizeof(Output)),
     };
     s.sampler.greedy = !sampling || o.greedy || s.sampler.temperature == 0;
     s.sampler.temperature = fmaxf(s.sampler.temperature, 1e-6f);        // logits / it stay finite
-    *s.output = (Output){ .model = m, .thoughts = reserve(s.run.context + 1, sizeof(Thought)),
-                          .probabilities = reserve(h->vocab_size, sizeof(float)) };
+    s.thoughts = reserve(s.run.context + 1, sizeof *s.thoughts);
     warn_memory(&s.run);
     return s;
 }
@@ -1761,14 +1681,13 @@ static void forget(Session *s) {
 
 /* Puts a prompt to a session and does with it what the command line asks for. In a conversation
  * that has no room left, a new one begins. */
-static void ask(Session *s, const Text *text, bool conversation) {
-    enum { ROOM = 32 };                     // tokens that an answer may want
+static void ask(Session *s, Bytes text, bool conversation) {
     if (o.command != GENERATE || !s->chat) forget(s);
     bool first = s->history.n == 0;
     if (o.ids) read_ids(o.ids, "--ids", s->model->header.vocab_size, &s->history);
-    else add_prompt(s, text->data, text->n);
-    int room = s->run.context - (int)s->history.n;
-    if (conversation && room < (first ? 0 : min_int(ROOM, s->max_tokens))) {
+    else add_prompt(s, text);
+    int room = s->run.context - (int)s->history.n, wanted = first ? 0 : min_int(32, s->max_tokens);
+    if (conversation && room < wanted) {
         fprintf(stderr, "qwen: note: %zu tokens for a context of %d: %s\n", s->history.n,
                 s->run.context, first ? "-c: raise it" : "a new conversation begins");
         forget(s);
@@ -1779,39 +1698,31 @@ static void ask(Session *s, const Text *text, bool conversation) {
     else run_turn(s);
 }
 
-/* Reads a line from a terminal that is not empty; false at the end of the input. Meanwhile Ctrl-C
- * is an end of line like Enter, so that what was typed before it is seen: it clears a line, or
- * ends the program. */
+/* Reads a line from a terminal; false at the end of the input. Meanwhile Ctrl-C is an end of line
+ * like Enter, so that what was typed before it is seen: it clears a line, or ends the program. */
 static bool read_line(Text *line) {
     enum { CTRL_C = 3, LONGEST = 4096 };
-    char bytes[LONGEST], last = 0;
-    line->n = 0;
+    char bytes[LONGEST], last = 0;          // last: the last byte that was read
+    tcgetattr(0, &terminal);
+    struct termios typing = terminal;
+    typing.c_cc[VINTR] = _POSIX_VDISABLE;
+    typing.c_cc[VEOL] = CTRL_C;
     waiting = 1;                            // from now on Ctrl-C ends the program, not a turn
     interrupted = 0;
-    if (tcgetattr(0, &terminal) == 0) {
-        struct termios typing = terminal;
-        typing.c_cc[VINTR] = _POSIX_VDISABLE;
-        typing.c_cc[VEOL] = CTRL_C;
-        terminal_changed = 1;
-        tcsetattr(0, TCSANOW, &typing);
-    }
+    tcsetattr(0, TCSANOW, &typing);
+    line->n = 0;
     fputs("> ", stderr);
-    for (ssize_t n; last != '\n' && (n = read(0, bytes, sizeof bytes)) > 0; ) {
+    for (ssize_t n; last != '\n' && last != CTRL_C && (n = read(0, bytes, sizeof bytes)) > 0; ) {
         push_bytes(line, bytes, (size_t)n);
         last = bytes[n - 1];
-        if (line->n == LONGEST) fputs("qwen: note: the line was cut: use -p or a pipe\n", stderr);
-        if (last != CTRL_C && !(last == '\n' && line->n == 1)) continue;
-        if (last == CTRL_C) fputc('\n', stderr);
-        if (last == CTRL_C && line->n == 1) exit(130);
-        fputs("> ", stderr);
-        line->n = 0;
-        last = 0;
     }
     restore_terminal();
-    waiting = 0;
+    if (last != '\n') fputc('\n', stderr);
+    if (line->n == LONGEST) fputs("qwen: note: the line was cut: use -p or a pipe\n", stderr);
+    if (last == CTRL_C && line->n == 1) exit(130);
+    if (last == CTRL_C) line->n = 0;
     if (last == '\n') line->n--;
-    else if (line->n == 0) fputc('\n', stderr);
-    return line->n > 0;
+    return last != 0;
 }
 
 /* Standard input as one prompt, without a byte-order mark and one final newline. */
@@ -1841,10 +1752,8 @@ int main(int argc, char **argv) {
         if (fcntl(i, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0) return 1;
     signal(SIGPIPE, SIG_IGN);               // a closed pipe is an error like others: flush_output
     parse_options(argc, argv);
-    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
-    sigemptyset(&action.sa_mask);
     const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
-    for (int i = 0; i < 4; i++) sigaction(signals[i], &action, NULL);
+    for (int i = 0; i < 4; i++) signal(signals[i], on_signal);
     atexit(remove_unfinished);
     atexit(restore_terminal);
     if (!o.seed.given) o.seed.whole = (uint64_t)time(NULL);
@@ -1857,20 +1766,22 @@ int main(int argc, char **argv) {
     if (o.quantize) quantize(models[0], o.quantize);
     if (o.info || o.quantize) return 0;
 
-    Pool *pool = start_pool((int)either(o.threads, available_processors()));
+    FILE *logits = o.logits ? create_file(o.logits, &models[0]->file) : NULL;
+    int n_threads = (int)either(o.threads, available_processors());
     static Session sessions[2];
-    for (int i = 0; i < n; i++) sessions[i] = new_session(models[i], pool);
-    if (o.logits) sessions[0].output->logits = create_file(o.logits, &models[0]->file);
-    bool conversation = !o.ids && o.prompts.n == 0 && isatty(0);
+    for (int i = 0; i < n; i++) sessions[i] = new_session(models[i], n_threads);
+    sessions[0].logits = logits;            // --compare writes none
+    bool typed = !o.ids && o.prompts.n == 0, conversation = typed && isatty(0);
     Text line = { 0 };                      // a prompt that is typed or piped
-    if (!o.ids && o.prompts.n == 0 && !conversation) line = read_prompt();
+    if (typed && !conversation) line = read_prompt();
     for (size_t i = 0; conversation || i == 0 || i < o.prompts.n; i++) {
         if (!conversation) interrupted = 0; // a Ctrl-C has ended the turn before
         else if (!read_line(&line)) break;
-        for (int k = 0; k < n && !interrupted; k++)
-            ask(&sessions[k], o.prompts.n > 0 ? &o.prompts.text[i] : &line, conversation);
+        else if (line.n == 0) continue;     // nothing was asked
+        Bytes text = o.prompts.n > 0 ? o.prompts.text[i] : (Bytes){ line.data, line.n };
+        for (int k = 0; k < n && !interrupted; k++) ask(&sessions[k], text, conversation);
     }
     if (interrupted && !conversation) return 130;           // an unfinished --logits file goes
-    if (o.logits) finish_file(sessions[0].output->logits, o.logits);
+    if (o.logits) finish_file(sessions[0].logits, o.logits);
     return 0;
 }

@@ -23,13 +23,21 @@
 
 /* -- Text ----------------------------------------------------------------------------------- */
 
+typedef struct { const char *data; size_t n; } Bytes;       // a text, or what is left of it
+
+static Bytes bytes_of(const char *string) { return (Bytes){ string, strlen(string) }; }
+
 /* Bytes are BAD if they are no UTF-8. They are CUT if more bytes could still make a character. */
 typedef enum { UTF8_VALID, UTF8_BAD, UTF8_CUT } Utf8;
+typedef struct { uint32_t code; Utf8 kind; const char *bytes; size_t size; } Char;
 
-/* Decodes the first character of s[n], n > 0, and returns its size. Bytes that are no UTF-8 become
- * U+FFFD, one for each longest beginning of a character, as in Python's errors="replace". */
-static size_t utf8_decode(const unsigned char *s, size_t n, uint32_t *c, Utf8 *kind) {
-    size_t length = s[0] < 0x80 ? 1 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4, i = 1;
+/* Takes the first character off a text. Returns false if there is none. Bytes that are no UTF-8
+ * become U+FFFD, one for each longest beginning of a character, as in Python's errors="replace". */
+static bool next_char(Bytes *text, Char *c) {
+    const unsigned char *s = (const unsigned char *)text->data;
+    size_t n = text->n, i = 1;
+    if (n == 0) return false;
+    size_t length = s[0] < 0x80 ? 1 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
     if ((s[0] >= 0x80 && s[0] < 0xC2) || s[0] > 0xF4) length = 0;           // begins no character
     // Limits of the second byte exclude overlong forms, surrogates and what is past U+10FFFF.
     unsigned char low = s[0] == 0xE0 ? 0xA0 : s[0] == 0xF0 ? 0x90 : 0x80;
@@ -37,9 +45,10 @@ static size_t utf8_decode(const unsigned char *s, size_t n, uint32_t *c, Utf8 *k
     uint32_t code = length == 1 ? s[0] : s[0] & (0x7Fu >> length);
     while (i < length && i < n && s[i] >= (i == 1 ? low : 0x80) && s[i] <= (i == 1 ? high : 0xBF))
         code = code << 6 | (s[i++] & 0x3Fu);
-    *kind = i == length ? UTF8_VALID : i < length && i == n ? UTF8_CUT : UTF8_BAD;
-    *c = i == length ? code : 0xFFFD;
-    return i;
+    Utf8 kind = i == length ? UTF8_VALID : i < length && i == n ? UTF8_CUT : UTF8_BAD;
+    *c = (Char){ kind == UTF8_VALID ? code : 0xFFFD, kind, text->data, i };
+    *text = (Bytes){ text->data + i, n - i };
+    return true;
 }
 
 /* Writes c to s[4] and returns how many bytes it takes. */
@@ -59,16 +68,11 @@ static bool is_control(uint32_t c) {
 /* Makes of a message, in place, a line of an error. Names of files and flags may hold any bytes, so
  * a question mark replaces what a terminal may obey, and bytes that are no UTF-8. */
 static void end_line(char *line) {
-    unsigned char *s = (unsigned char *)line;
-    size_t n = strlen(line), kept = 0;
-    for (size_t i = 0, length; i < n; i += length) {
-        uint32_t c;
-        Utf8 kind;
-        length = utf8_decode(s + i, n - i, &c, &kind);
-        if (kind != UTF8_VALID || is_control(c)) c = '?';
-        kept += utf8_encode(s + kept, c);
-    }
-    memcpy(s + kept, "\n", 2);
+    Bytes rest = bytes_of(line);
+    unsigned char *end = (unsigned char *)line;
+    for (Char c; next_char(&rest, &c); )
+        end += utf8_encode(end, c.kind != UTF8_VALID || is_control(c.code) ? '?' : c.code);
+    memcpy(end, "\n", 2);
 }
 
 /* -- Errors and memory ---------------------------------------------------------------------- */
@@ -284,7 +288,7 @@ typedef struct {
     const uint16_t *chars;                  // [n_blocks][256]
     const Pair *decompositions;             // [n_decompositions], by composed; second may be 0
     const Pair *compositions;               // [n_compositions], by first, then second
-    const unsigned char *bytes;             // [n_bytes]
+    const char *bytes;                      // [n_bytes]
     bool begins_added[129];                 // by the first character; 128: any past ASCII
 } Tokenizer;
 
@@ -300,10 +304,9 @@ static const void *next_array(const File *file, uint64_t *end, uint64_t count, u
 }
 
 /* Returns the bytes of a token: none for an id without one, since vocab_size may be larger. */
-static const unsigned char *token_bytes(const Tokenizer *t, int id, size_t *size) {
-    bool known = id >= 0 && (uint32_t)id < t->n_vocab;
-    *size = known ? t->token_start[id + 1] - t->token_start[id] : 0;
-    return known ? t->bytes + t->token_start[id] : t->bytes;
+static Bytes token_bytes(const Tokenizer *t, int id) {
+    if (id < 0 || (uint32_t)id >= t->n_vocab) return (Bytes){ t->bytes, 0 };
+    return (Bytes){ t->bytes + t->token_start[id], t->token_start[id + 1] - t->token_start[id] };
 }
 
 static bool all_below(const void *numbers, size_t n, uint32_t limit) {
@@ -378,18 +381,15 @@ static unsigned char_properties(const Tokenizer *t, uint32_t c) {
 
 /* Writes s[n] on one line: \n, \t, \\, and \xHH for each byte of what is not printable: what is no
  * UTF-8, white space but the space, and controls. */
-static void write_piece(const Tokenizer *t, FILE *out, const unsigned char *s, size_t n) {
-    for (size_t i = 0, length; i < n; i += length) {
-        uint32_t c;
-        Utf8 kind;
-        length = utf8_decode(s + i, n - i, &c, &kind);
-        if (c == '\n') fputs("\\n", out);
-        else if (c == '\t') fputs("\\t", out);
-        else if (c == '\\') fputs("\\\\", out);
-        else if (kind != UTF8_VALID || is_control(c)
-                 || ((char_properties(t, c) >> 8 & 3) == SPACE && c != ' '))
-            for (size_t k = 0; k < length; k++) fprintf(out, "\\x%02x", s[i + k]);
-        else fwrite(s + i, 1, length, out);
+static void write_piece(const Tokenizer *t, FILE *out, Bytes piece) {
+    for (Char c; next_char(&piece, &c); ) {
+        bool space = (char_properties(t, c.code) >> 8 & 3) == SPACE && c.code != ' ';
+        if (c.code == '\n') fputs("\\n", out);
+        else if (c.code == '\t') fputs("\\t", out);
+        else if (c.code == '\\') fputs("\\\\", out);
+        else if (c.kind != UTF8_VALID || is_control(c.code) || space)
+            for (size_t i = 0; i < c.size; i++) fprintf(out, "\\x%02x", c.bytes[i] & 0xFF);
+        else fwrite(c.bytes, 1, c.size, out);
     }
 }
 
@@ -566,14 +566,9 @@ static void merge_word(const Tokenizer *t, Word *w, const Keys *text, size_t beg
 
 /* Returns where added[k] ends if it is in a text at i, or else i. */
 static size_t match_added(const Tokenizer *t, uint32_t k, const Keys *text, size_t i) {
-    size_t size, end = i;
-    const unsigned char *bytes = token_bytes(t, (int)(t->added[k] & ADDED_ID), &size);
-    for (size_t at = 0; at < size; end++) {
-        uint32_t c;
-        Utf8 kind;
-        at += utf8_decode(bytes + at, size - at, &c, &kind);
-        if (char_at(text, end) != c) return i;
-    }
+    Bytes token = token_bytes(t, (int)(t->added[k] & ADDED_ID));
+    size_t end = i;
+    for (Char c; next_char(&token, &c); end++) if (char_at(text, end) != c.code) return i;
     return end;
 }
 
@@ -597,15 +592,10 @@ static void cut_added(const Tokenizer *t, Keys *text, uint32_t normalized, bool 
 
 /* Appends the ids of a text. Added tokens such as <tool_call> are cut out first, and what is
  * between them is encoded apart. If not `special`, <|im_end|> and other special tokens are text. */
-static void encode(const Tokenizer *t, const char *text, size_t n, bool special, Ids *ids) {
+static void encode(const Tokenizer *t, Bytes text, bool special, Ids *ids) {
     Keys chars = { 0 };
     Word word = { 0 };
-    for (size_t i = 0; i < n; ) {
-        uint32_t c;
-        Utf8 kind;
-        i += utf8_decode((const unsigned char *)text + i, n - i, &c, &kind);
-        push_char(t, &chars, c);
-    }
+    for (Char c; next_char(&text, &c); ) push_char(t, &chars, c.code);
     cut_added(t, &chars, 0, special);
     normalize(t, &chars);
     cut_added(t, &chars, NORMALIZED, special);
@@ -663,21 +653,20 @@ int main(int argc, char **argv) {
     if (n == 1) input = read_input();
     push_bytes(&input, "", 1);              // its NUL
     for (int i = 1; i == 1 || i < n; i++) { // one text, or ids
-        const char *text = i < n ? argv[i] : input.data;
-        size_t size = i < n ? strlen(text) : input.n - 1;
-        if (!decode) encode(&t, text, size, !plain, &ids);
-        else if (strlen(text) == size) read_ids(text, "--decode", file.header->vocab_size, &ids);
+        Bytes text = i < n ? bytes_of(argv[i]) : (Bytes){ input.data, input.n - 1 };
+        if (!decode) encode(&t, text, !plain, &ids);
+        else if (strlen(text.data) == text.n)
+            read_ids(text.data, "--decode", file.header->vocab_size, &ids);
         else die(2, "a NUL byte among the ids: --decode: write ids as decimal numbers");
     }
 
     for (size_t i = 0; i < ids.n && !ferror(stdout); i++) {
-        size_t size;
-        const unsigned char *bytes = token_bytes(&t, ids.id[i], &size);
-        if (decode) fwrite(bytes, 1, size, stdout);
+        Bytes bytes = token_bytes(&t, ids.id[i]);
+        if (decode) fwrite(bytes.data, 1, bytes.n, stdout);
         else if (only_ids) printf("%s%d", i > 0 ? " " : "", ids.id[i]);
         else {
             printf("%d\t", ids.id[i]);
-            write_piece(&t, stdout, bytes, size);
+            write_piece(&t, stdout, bytes);
             putchar('\n');
         }
     }

@@ -66,7 +66,7 @@ SAMPLER = r"""
 int main(int argc, char **argv) {
     parse_options(argc - 3, argv + 3);
     Model *m = map_model(o.model);
-    Session s = new_session(m, start_pool(1));
+    Session s = new_session(m, 1);
     size_t size = (size_t)m->header.vocab_size;
     float *logits = malloc(size * sizeof *logits);
     FILE *file = fopen(argv[3], "rb");

@@ -73,7 +73,6 @@ static int fuzz_fstat(struct stat *status) {
 #define fstat(descriptor, status) fuzz_fstat(status)
 #define mmap(address, size, protection, flags, descriptor, offset) fuzz_mmap(size, descriptor)
 #define signal(number, action) (void)(action)
-#define sigaction(number, action, old) ((void)(number), (void)(action))
 #define isatty(descriptor) (input[input_size - 1] % 2)
 #define atexit(function) (void)(function)
 #define exit(status) longjmp(program_end, (status) + 1)
@@ -101,9 +100,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
     // The one buffer that lasts longer than a run gets all the room that it may need.
     static const uint16_t block[ADDED / 256], chars[256];
     static char spaces[1 << 20];
-    const Tokenizer t = { .block = block, .chars = chars };
+    const Model m = { .tokenizer = { .block = block, .chars = chars } };
     memset(spaces, ' ', sizeof spaces);
-    visible(&t, spaces, sizeof spaces, FLOWING, INT_MAX);
+    visible(&m, (Bytes){ spaces, sizeof spaces }, FLOWING, INT_MAX);
     n_blocks = 0;
     return 0;
 }

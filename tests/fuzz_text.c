@@ -27,22 +27,18 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
 
 static void check(const char *text, size_t size, bool special) {
     Ids ids = { 0 }, again = { 0 };
-    char *bytes = NULL;
-    size_t capacity = 0, n = 0;
-    encode(&tokenizer, text, size, special, &ids);
+    Text bytes = { 0 };
+    encode(&tokenizer, (Bytes){ text, size }, special, &ids);
     for (size_t i = 0; i < ids.n; i++) {
-        size_t length;
-        const unsigned char *piece = token_bytes(&tokenizer, ids.id[i], &length);
-        bytes = grow(bytes, &capacity, n + length, 1);
-        memcpy(bytes + n, piece, length);
-        n += length;
+        Bytes piece = token_bytes(&tokenizer, ids.id[i]);
+        push_bytes(&bytes, piece.data, piece.n);
     }
-    encode(&tokenizer, bytes, n, special, &again);
+    encode(&tokenizer, (Bytes){ bytes.data, bytes.n }, special, &again);
     if (ids.n != again.n) abort();
     for (size_t i = 0; i < ids.n; i++) if (ids.id[i] != again.id[i]) abort();
     free(ids.id);
     free(again.id);
-    free(bytes);
+    free(bytes.data);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -10,7 +10,6 @@
 #include <shellapi.h>
 
 static void (*handlers[32])(int);
-static void (*bus_handler)(int);
 static volatile LONG typing, cut;           // a line is being typed; Ctrl-C has ended it: see read
 
 static HANDLE handle_of(int file) { return (HANDLE)_get_osfhandle(file); }
@@ -132,15 +131,7 @@ int posix_fflush(FILE *stream) {
 
 /* ---- Signals ------------------------------------------------------------------------------- */
 
-int sigaction(int number, const struct sigaction *action, struct sigaction *before) {
-    (void)before;
-    handlers[number] = action->sa_handler;
-    return 0;
-}
-
-void posix_signal(int number, void (*handler)(int)) {
-    if (number == SIGBUS) bus_handler = handler;
-}
+void posix_signal(int number, void (*handler)(int)) { handlers[number] = handler; }
 
 /* Ctrl-C and its like; Windows calls this in a thread of its own. */
 static BOOL WINAPI on_control(DWORD event) {
@@ -162,8 +153,8 @@ static LONG CALLBACK on_exception(EXCEPTION_POINTERS *exception) {
     MEMORY_BASIC_INFORMATION region;
     if (record->NumberParameters < 2) return EXCEPTION_CONTINUE_SEARCH;
     char *address = (char *)record->ExceptionInformation[1];
-    if (record->ExceptionCode == EXCEPTION_IN_PAGE_ERROR && bus_handler)
-        bus_handler(SIGBUS);
+    if (record->ExceptionCode == EXCEPTION_IN_PAGE_ERROR && handlers[SIGBUS])
+        handlers[SIGBUS](SIGBUS);
     if (record->ExceptionCode != EXCEPTION_ACCESS_VIOLATION || record->ExceptionInformation[0] > 1
         || !VirtualQuery(address, &region, sizeof region))
         return EXCEPTION_CONTINUE_SEARCH;

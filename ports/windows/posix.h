@@ -52,16 +52,14 @@ static inline int tcsetattr(int file, int when, const struct termios *t) {
 
 /* Signals: Ctrl-C, a console that is closed, and a mapped file that cannot be read any more. */
 #define signal posix_signal
-enum { SIGHUP = 1, SIGQUIT = 3, SIGBUS = 7, SIGPIPE = 13, SA_RESTART = 0 };
+enum { SIGHUP = 1, SIGQUIT = 3, SIGBUS = 7, SIGPIPE = 13 };
+enum { SIG_BLOCK, SIG_SETMASK };
 #define sigset_t uint64_t
-struct sigaction {
-    void (*sa_handler)(int);
-    sigset_t sa_mask;
-    int sa_flags;
-};
-int sigaction(int number, const struct sigaction *action, struct sigaction *before);
 void posix_signal(int number, void (*handler)(int));
-static inline int sigemptyset(sigset_t *set) { *set = 0; return 0; }
+static inline int sigfillset(sigset_t *set) { *set = 0; return 0; }
+static inline int sigprocmask(int how, const sigset_t *set, sigset_t *before) {
+    (void)how; (void)set; (void)before; return 0;
+}
 
 /* Memory. What is reserved takes no space until it is used. */
 enum { PROT_READ = 1, PROT_WRITE = 2 };
