@@ -1537,7 +1537,7 @@ static const struct Flag {
     { "      --compare BASE.bin", TEXT, &o.compare, 0, 0, COMPARE, "both models, stopping or not" },
     { "      --watch", SWITCH, &o.watch, 0, 0, GENERATE, "each token, its P, P(<|im_end|>)" },
     { "      --top N", WHOLE, &o.top, 1, 1000, GENERATE, "with --watch: the N most likely" },
-    { "      --pace MS", WHOLE, &o.pace, 0, 3600e3, GENERATE | COMPARE, "wait after each token" },
+    { "      --pace MS", WHOLE, &o.pace, 0, 3600e3, GENERATE, "wait so long after each token" },
     { "      --score", SWITCH, &o.score, 0, 0, SCORE, "--watch of the prompt; perplexity" },
     { "      --answer TEXT", TEXTS, &o.answers, 0, 0, ANSWER, "--watch of TEXT as the answer" },
     { "sampling (defaults: the checkpoint's generation_config)", HEADING, NULL, 0, 0, 0, "" },

@@ -48,9 +48,9 @@ fi
 title() { printf '\n%s%s%s\n' "$bold" "$1" "$plain"; }
 
 # run MS FLAG...: the command as one would type it, and what it does; at a terminal a token takes
-# so many milliseconds, for people to follow
+# so many milliseconds, if any, for people to follow
 run() {
-    pace=${live:+--pace $1}
+    pace=${live:+${1:+--pace $1}}
     shift
     command="\$ ./qwen $*" prompt="-p \"$question\""
     if [ $((${#command} + ${#prompt})) -lt "$columns" ]; then printf '%s %s\n' "$command" "$prompt"
@@ -87,7 +87,7 @@ run 40 tiny-chat.bin --ignore-stop -n 60 --seed 3
 said "$said_3"
 
 title "$title_4"
-run 0 tiny-chat.bin --compare tiny-base.bin -n 60 2>/dev/null
+run '' tiny-chat.bin --compare tiny-base.bin -n 60 2>/dev/null
 printf '%s\n\n%s\n' "$said_4" "$next"
 printf '  %-34s%s\n' "./qwen tiny-chat.bin" "$talk" "./qwen tiny-base.bin -p \"$begin\"" "$write" \
     "README.md" "$more"
