@@ -1,20 +1,23 @@
-/* qwen.c: Qwen1.5 inference in one plain C file.
+/* qwen.c: inference of Qwen1.5, Qwen2, Qwen2.5 and Qwen3 in plain C, with tokenizer.c.
  *
- * A base model and a chat model run through the same code; only their weights differ. This file
- * runs both and shows why one of them stops. It has three parts:
+ *     make && python3 export.py CHECKPOINT_DIR model.bin && ./qwen model.bin
+ *
+ * A base model and a chat model run through the same code. They differ in their weights, and in the
+ * tokens at which they are to stop. This file runs both and shows why one of them stops:
  *
  *     I.   The model      All of Qwen in plain loops, up to the rule that ends an answer.
  *     II.  The machine    What makes it fast and safe. Skip it at first.
- *     III. The program    Text on a terminal, tables, commands, flags, main. print_verdict says
- *                         why a text ended, or did not.
+ *     III. The program    Text, tables, why a text ended (print_verdict), commands, flags, main.
  *
  * tokenizer.c is included below and brings: Bytes (a text that lies somewhere), Text and Ids
  * (growing arrays of bytes and token ids, with push_bytes and push_id), die (prints one error line
  * and exits), Header and File (a mapped model file), Tokenizer, encode and token_bytes.
  *
- *     To add an architecture, touch Layer, forward and list_tensors here, and export.py.
- *     To add a sampler, write a stage beside keep_min_p, a field of Sampler and a row of flags.
- *     To add a weight type, write its functions and a row of weight_types.
+ *     To add an architecture, touch Layer, forward and list_tensors. A new size also needs a field
+ *     of Header, a row of check_header and export.py, a new buffer a row of new_run.
+ *     To add a sampler, write a stage beside keep_min_p and call it in sample. Its number goes from
+ *     a row of flags to o, and in new_session to a field of Sampler.
+ *     To add a weight type, write its functions, a row of weight_types, and what stores it.
  */
 #define QWEN_C
 #include "tokenizer.c"
@@ -31,7 +34,7 @@
  * Part I. The model
  * ========================================================================================== */
 
-enum { BATCH = 256, SCORED = 32 };          // tokens, and rows of logits, computed together at most
+enum { BATCH = 256, SCORED = 32 };          // most tokens, and most rows of logits, of a forward
 
 typedef struct WeightType WeightType;       // bf16 or int8: see weight_types in Part II
 typedef struct {
@@ -53,7 +56,7 @@ typedef struct {
 
 typedef struct {
     File file;
-    Header header;                          // dim, n_layers and all other sizes; special token ids
+    Header header;                          // dim, hidden_dim, n_layers, n_heads, n_kv_heads, ...
     Tokenizer tokenizer;
     int q_dim, kv_dim;                      // n_heads * head_dim, n_kv_heads * head_dim
     Matrix embedding;                       // [vocab_size][dim]
@@ -62,11 +65,11 @@ typedef struct {
     Matrix output;                          // [vocab_size][dim]; the embedding itself if tied
 } Model;
 
-typedef struct Run Run;
-struct Run {                                // one model at work: its KV cache and its buffers
+typedef struct {                            // one model at work
     const Model *model;
-    int context, position;                  // positions in the cache; those filled in all layers
-    float *keys, *values;                   // [n_layers][n_kv_heads][context][head_dim]
+    int context, position;                  // tokens that the KV cache can hold, and holds
+    float *keys, *values;                   // [n_layers][n_kv_heads][context][head_dim]  the cache:
+                                            // what a token gave never changes
     float *x, *normed;                      // [BATCH][dim]  the residual stream; its RMSNorm
     float *q, *k, *v;                       // [BATCH][q_dim], [BATCH][kv_dim], [BATCH][kv_dim]
     float *attended;                        // [BATCH][q_dim]
@@ -75,9 +78,9 @@ struct Run {                                // one model at work: its KV cache a
     float *cosine, *sine;                   // [BATCH][head_dim / 2]  of the angles of RoPE
     float *logits;                          // [SCORED][vocab_size]
     float *row, *scores;                    // [most columns], [context]: scratch of plain loops
-    bool plain;                             // calculate with the plain loops of this part alone
-    struct Pool *pool;                      // threads and their memory, for Part II's fast steps
-};
+    bool plain;                             // take the loops of this part, not Part II's fast ones
+    struct Pool *pool;                      // threads and their memory, for the fast ones
+} Run;
 
 /* ---- Maths --------------------------------------------------------------------------------- */
 // These three are in Part II.
@@ -173,9 +176,10 @@ static void store(Run *r, int layer, int n) {
         }
 }
 
-/* Attention of n new tokens in one query head: softmax(q·k / sqrt(head_dim)) over all keys so far,
- * and the mean of the values by these weights. scores is scratch memory, [context]. Several query
- * heads share a KV head (GQA: Ainslie et al. 2023). */
+/* Attention of n new tokens in one query head. A token's query meets the keys of all tokens so far;
+ * softmax(q·k / sqrt(head_dim)) says how much of each one's value it takes. (The root keeps q·k
+ * small: of large numbers softmax would choose one alone.) Several query heads share a KV head
+ * (GQA: Ainslie et al. 2023). scores is scratch memory, [context]. */
 static void attend_head(Run *r, int layer, int n, int head, float *scores,
                         float (*dot_product)(const float *a, const float *b, int n)) {
     const Model *m = r->model;
@@ -214,9 +218,9 @@ static void add(float *x, const float *delta, int n) {
 static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias);
 static void attend(Run *r, int layer, int n);
 
-/* Reads ids[n], n <= BATCH, at the next n positions of the cache: one new token, or tokens of a
- * prompt together, token t in row t of each buffer. Returns logits[n_logits][vocab_size] for the
- * last n_logits <= SCORED of them: what may follow each. */
+/* Reads ids[n], n <= BATCH, at the next n positions: one new token, or tokens of a prompt together.
+ * Token t stands in row t of each buffer. Returns logits[n_logits][vocab_size], which say what may
+ * follow each of the last n_logits <= SCORED tokens; NULL if n_logits is 0. */
 static const float *forward(Run *r, const int *ids, int n, int n_logits) {
     const Model *m = r->model;
     const Header *h = &m->header;
@@ -270,7 +274,10 @@ typedef struct {
     float *probabilities;                   // [vocab_size]  of the candidates
 } Sampler;
 
-/* The repetition penalty (Keskar et al. 2019): out[n] = logits[n], less likely for each id that
+static int preselect(Candidate *c, const float *logits, int n, int k);  // the top k and few more,
+static double random_uniform(uint64_t *state);                          // 0 <= it < 1: in Part II
+
+/* The repetition penalty (Keskar et al. 2019): out[n] = logits[n], but lower for each id that
  * stands in the history, once however often it stands there. */
 static void penalise(float *out, const float *logits, int n, const Ids *history, float penalty) {
     memcpy(out, logits, n * sizeof *out);
@@ -291,27 +298,12 @@ static int likelier_first(const void *a, const void *b) {
     return x->logit != y->logit ? (x->logit < y->logit ? 1 : -1) : x->id - y->id;
 }
 
-/* Sorts c[n] and returns how many are among the k most likely, ties with the last included. */
-static int cut_to(Candidate *c, int n, int k) {
+/* Keeps those of c[n] that are among the k most likely, ties with the last included. */
+static int keep_top_k(Candidate *c, int n, int k) {
+    if (n <= k) return n;
     qsort(c, n, sizeof *c, likelier_first);
-    while (n > k && c[n - 1].logit < c[k - 1].logit) n--;
+    while (c[n - 1].logit < c[k - 1].logit) n--;
     return n;
-}
-
-/* Fills c with the k most likely of n tokens and returns how many it holds. It never holds many
- * more than k: sorting all 150,000 would take longer than the model needs for a token. */
-static int keep_top_k(Candidate *c, const float *logits, int n, int k) {
-    int kept = 0, limit = 2 * k + 100;      // of the candidates
-    float least = -INFINITY;                // a logit below this is not among the k highest
-    for (int i = 0; i < n; i++) {
-        if (logits[i] < least) continue;
-        c[kept++] = (Candidate){ i, logits[i], 0 };
-        if (kept < limit) continue;
-        kept = cut_to(c, kept, k);
-        least = c[k - 1].logit;
-        limit = 2 * kept + 100;
-    }
-    return kept > k ? cut_to(c, kept, k) : kept;
 }
 
 /* Nucleus sampling (Holtzman et al. 2020): the smallest set of most likely tokens whose sum reaches
@@ -335,24 +327,17 @@ static int keep_min_p(Candidate *c, int n, float min_p) {
     return kept;
 }
 
-/* A random number in [0, 1): splitmix64 (Steele, Lea & Flood 2014), its upper 53 bits. */
-static double random_uniform(uint64_t *state) {
-    uint64_t z = *state += 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return (double)((z ^ (z >> 31)) >> 11) * 0x1p-53;
-}
-
-/* Chooses the next token from logits[n]. The order is that of the transformers library: penalty,
- * temperature, top-k, top-p, min-p. A high temperature lets top-p keep more, and top-p counts only
- * what top-k has left. (Temperature does not change a ranking, so top-k may come before it.) */
+/* Chooses the next token from logits[n]. (The transformers library applies the temperature before
+ * top-k, which keeps the same tokens.) Of 0.4, 0.3, 0.2, 0.1, top-k 2 and then top-p 0.5 keep one
+ * token, since 0.4 is 0.57 of what top-k left. In the other order they would keep two. */
 static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
     Candidate *c = s->candidates;
     float *p = s->probabilities;
     penalise(s->logits, logits, n, history, s->penalty);
     if (s->greedy) return argmax(s->logits, n);
 
-    int i, kept = keep_top_k(c, s->logits, n, s->top_k > 0 && s->top_k < n ? s->top_k : n);
+    int i, k = s->top_k > 0 && s->top_k < n ? s->top_k : n;
+    int kept = keep_top_k(c, preselect(c, s->logits, n, k), k);
     for (i = 0; i < kept; i++) p[i] = c[i].logit / s->temperature;
     softmax(p, kept);
     for (i = 0; i < kept; i++) c[i].p = p[i];
@@ -376,9 +361,9 @@ typedef struct {                            // a conversation, or a text that is
     Run run;
     Sampler sampler;
     Ids history;                            // all ids; the cache holds the first run.position
-    size_t turn_start, answer_start;        // in the history: of the model's last turn, of its text
+    size_t turn_start, answer_start;        // of the model's last turn; of what it wrote itself
     Text text; size_t released;             // of this turn; how many bytes of it were printed
-    struct Thought *thoughts;               // [context + 1] what it thought of ends (Part III)
+    struct Observed *observed;              // [context + 1]  each token of this turn (Part III)
     FILE *logits;                           // --logits, or NULL
 } Session;
 
@@ -390,14 +375,13 @@ typedef struct {
 } Turn;
 
 static volatile sig_atomic_t interrupted;   // Ctrl-C was pressed: the turn ends
-// Part III has these. read_history calls forward for what the cache lacks; NULL: interrupted.
-static const float *read_history(Session *s, int end);
+// Part III has these. The answer does not depend on what observe notes and shows.
 static void observe(Session *s, const float *logits, int id, int n);    // notes P(<|im_end|>)
-static const Bytes *write_text(Session *s, Bytes bytes, bool last);     // returns a --stop text
+static const Bytes *write_text(Session *s, Bytes bytes, bool last);     // prints; a --stop text?
 static void cut_reasoning(Session *s);
 
-/* The tokens that end generation. The model must choose one, which is up to its weights, and the
- * program must stop there, which is decided here: at the checkpoint's own eos tokens, of which a
+/* To stop takes two. The model must choose a stop token: its weights decide that. The program must
+ * stop there: this function decides that. It stops at the checkpoint's own eos tokens, of which a
  * base model has <|endoftext|> alone, and in chat mode at <|im_end|> and <|endoftext|> as well. */
 static bool is_stop(const Header *h, bool chat, int id) {
     for (int i = 0; i < h->n_eos; i++) if (id == h->eos[i]) return true;
@@ -412,6 +396,24 @@ static Reason emit_token(Session *s, Turn *turn, int id) {
     if (turn->n_new == s->max_tokens) return TOKEN_LIMIT;
     if (s->run.position == s->run.context) return CONTEXT_FULL;
     return interrupted ? INTERRUPTED : GOES_ON;
+}
+
+/* Reads the history up to `end`, as far as the cache lacks it. Returns the logits after its last
+ * token, or NULL if interrupted. Dies if the context has no room for it; never truncates. */
+static const float *read_history(Session *s, int end) {
+    Run *run = &s->run;
+    const float *logits = NULL;
+    bool progress = end - run->position > BATCH && isatty(2);
+    if (s->history.n > (size_t)run->context)
+        die(1, "the prompt is %zu tokens with all before it, the context has room for %d: -c: "
+               "raise it, or shorten the prompt", s->history.n, run->context);
+    while (run->position < end && !interrupted) {
+        int n = end - run->position < BATCH ? end - run->position : BATCH;
+        if (progress) fprintf(stderr, "reading: %d of %d tokens", run->position, end);
+        logits = forward(run, s->history.id + run->position, n, run->position + n == end ? 1 : 0);
+        if (progress) fprintf(stderr, "\r%40s\r", "");
+    }
+    return interrupted ? NULL : logits;
 }
 
 /* One turn: reads what is new in the history, then generates until there is a reason to stop. */
@@ -457,7 +459,7 @@ static void add_prompt(Session *s, Bytes text) {
         if (s->history.n == 0) die(1, "an empty prompt: -p: a base model needs a text to continue");
         return;
     }
-    if (s->history.n > 0) {                 // close_turn ends the model's turn, however it ended
+    if (s->history.n > 0) {                 // a stop token of the model gives way to close_turn's
         int last = s->history.id[s->history.n - 1];
         if (s->history.n > s->answer_start && is_stop(h, true, last)) s->history.n--;
         if (h->cuts_reasoning) cut_reasoning(s);            // what comes before </think>
@@ -469,8 +471,8 @@ static void add_prompt(Session *s, Bytes text) {
     open_turn(s, "user", text);
     close_turn(s);
     s->turn_start = s->history.n;
-    if (h->opening > 0) open_turn(s, "assistant", bytes_of(""));        // the model writes the rest
-    const char *think = h->opening == 2 ? "<think>\n" : "";
+    if (h->opening != OPENS_NOTHING) open_turn(s, "assistant", bytes_of(""));
+    const char *think = h->opening == OPENS_THINKING ? "<think>\n" : "";
     if (s->no_think) think = "<think>\n\n</think>\n\n";
     encode(&s->model->tokenizer, bytes_of(think), false, &s->history);
     s->answer_start = s->history.n;
@@ -572,18 +574,22 @@ struct WeightType {                         // what can be done with a row of we
     const char *name;
     size_t (*row_size)(int cols);                                   // its bytes
     void (*load)(float *out, const void *row, int cols);            // to floats
-    // out[n] = row · x[n][cols + PADDING], n <= FEW, for columns in the order of interleave
+    // out[n] = row · x[n][cols + PADDING], for columns in the order of interleave. n <= FEW; for
+    // other n than 1 all FEW are computed, and those beyond n mean nothing
     void (*dot)(float *out, const void *row, const float *x, int n, int cols);
     int step;                                                       // see interleave
+    int group_size;                                                 // Header.group_size
 };
 
 typedef Floats LoadWeights(const void *group, int k);       // the k-th WIDTH weights of a group
 
-/* The body of every dot. scales has a number for each group, or is NULL. load, weight_size and
- * n (1 or FEW) are constants where this is called, so that the inner loops unroll. */
+/* The body of every dot. A weight is what load brings, times unit, times its group's scale if there
+ * are scales. load, weight_size, unit and n (1 or FEW) are constants where this is called, so that
+ * the inner loops unroll. */
 __attribute__((always_inline))
-static inline void dot_groups(float *out, LoadWeights *load, size_t weight_size, const void *row,
-                              const float *scales, const float *x, const int n, int cols) {
+static inline void dot_groups(float *out, LoadWeights *load, size_t weight_size, float unit,
+                              const void *row, const float *scales, const float *x, const int n,
+                              int cols) {
     Floats sums[FEW] = { { 0 } };
     for (int g = 0; g < cols / GROUP; g++, x += GROUP) {
         const char *weights = (const char *)row + g * GROUP * weight_size;
@@ -593,7 +599,7 @@ static inline void dot_groups(float *out, LoadWeights *load, size_t weight_size,
         for (int k = 0; k < GROUP / WIDTH; k++)
             for (int t = 0; t < n; t++)
                 group[t] += load(weights, k) * load_floats(x + t * (cols + PADDING) + k * WIDTH);
-        const Floats scale = all_lanes(scales ? scales[g] * 0x1p-24f : 1.0f);
+        const Floats scale = all_lanes(scales ? scales[g] * unit : unit);
         for (int t = 0; t < n; t++) sums[t] += group[t] * scale;
     }
     for (int t = 0; t < n; t++) out[t] = add_up(sums[t]);
@@ -607,8 +613,8 @@ static inline Floats load_bf16s(const void *group, int k) {
 }
 
 static void dot_bf16(float *out, const void *row, const float *x, int n, int cols) {
-    if (n == 1) dot_groups(out, load_bf16s, 2, row, NULL, x, 1, cols);
-    else dot_groups(out, load_bf16s, 2, row, NULL, x, FEW, cols);
+    if (n == 1) dot_groups(out, load_bf16s, 2, 1, row, NULL, x, 1, cols);
+    else dot_groups(out, load_bf16s, 2, 1, row, NULL, x, FEW, cols);
 }
 
 /* An int8 row is whole numbers from -127 to 127, padding to 4 bytes, then a float for each group of
@@ -641,7 +647,7 @@ static void store_int8(void *row, const float *x, int cols) {
 }
 
 /* A lane of 32 bits holds four neighbouring weights. Moved to the top byte, each is 2^24 times too
- * large; dot_groups divides by that. Compilers do this better than widening bytes. */
+ * large; dot_int8's unit takes that back. Compilers do this better than widening bytes. */
 static inline Floats load_int8s(const void *group, int k) {
     Words words = ((const Words *)group)[k / 4] << (24 - 8 * (k % 4));
     words &= k % 4 ? 0xFF000000 : 0xFFFFFFFF;           // below the lowest weight there are zeros
@@ -650,15 +656,15 @@ static inline Floats load_int8s(const void *group, int k) {
 
 static void dot_int8(float *out, const void *row, const float *x, int n, int cols) {
     const float *scales = (const void *)((const int8_t *)row + int8_scales(cols));
-    if (n == 1) dot_groups(out, load_int8s, 1, row, scales, x, 1, cols);
-    else dot_groups(out, load_int8s, 1, row, scales, x, FEW, cols);
+    if (n == 1) dot_groups(out, load_int8s, 1, 0x1p-24f, row, scales, x, 1, cols);
+    else dot_groups(out, load_int8s, 1, 0x1p-24f, row, scales, x, FEW, cols);
 }
 
 static const WeightType weight_types[] = {  // in the order of Header.weight_type
-    { "bf16", bf16_row_size, load_bf16, dot_bf16, 2 },
-    { "int8", int8_row_size, load_int8, dot_int8, 4 },
+    { "bf16", bf16_row_size, load_bf16, dot_bf16, 2, 0 },
+    { "int8", int8_row_size, load_int8, dot_int8, 4, GROUP },
 };
-enum { BF16, INT8 };
+enum { BF16, INT8, N_WEIGHT_TYPES };
 
 static void load_row(float *out, const Matrix *m, int row) {
     m->type->load(out, m->data + row * m->row_size, m->cols);
@@ -878,12 +884,13 @@ static void attend_many(const Step *s, int item, float *scratch) {
         for (int i = 0; i < head_dim; i++) q[i * lanes + lane] = from[i] / sqrtf((float)head_dim);
         max[lane] = -1e30f;
     }
-    for (int k = 0; k < n_keys; k += ROWS)
+    for (int k = 0; k < n_keys; k += ROWS)                  // ROWS keys and all queries at a time
         tile(scores + (size_t)k * lanes, r->keys + cache + (size_t)k * head_dim, head_dim, 1,
              q, head_dim, lanes);
     for (int k = 0; k < n_keys; k++) {                                  // softmax in each lane
         float *here = scores + (size_t)k * lanes;
-        for (int lane = 0; lane < k - before; lane++) here[lane] = -1e30f;      // the causal mask
+        for (int lane = 0; lane < k - before; lane++) here[lane] = -1e30f;      // the causal mask:
+                                                            // a share of e^-87 or less
         for (int lane = 0; lane < lanes; lane++)
             max[lane] = here[lane] > max[lane] ? here[lane] : max[lane];
     }
@@ -892,7 +899,7 @@ static void attend_many(const Step *s, int item, float *scratch) {
         for (int lane = 0; lane < lanes; lane++) here[lane] = exponential(here[lane] - max[lane]);
         for (int lane = 0; lane < lanes; lane++) sum[lane] += here[lane];
     }
-    for (int i = 0; i < head_dim; i += ROWS) {
+    for (int i = 0; i < head_dim; i += ROWS) {              // ROWS columns of the values
         tile(out, r->values + cache + i, 1, head_dim, scores, n_keys, lanes);
         for (int lane = 0; lane < n_queries; lane++)
             for (int row = 0; row < min_int(ROWS, head_dim - i); row++)
@@ -907,6 +914,31 @@ static void attend(Run *r, int layer, int n) {
     int n_items = r->model->header.n_heads * (n > FEW ? (n + LANES - 1) / LANES : 1);
     parallel(n > FEW ? attend_many : attend_few, &step, n_items,
              2.0 * n * (r->position + n) * r->model->q_dim);
+}
+
+/* ---- For the sampler ----------------------------------------------------------------------- */
+/* Sorting all 150,000 tokens would take longer than the model needs for one. Whenever c is full,
+ * only the k most likely so far stay, and what is less likely than these is passed over. */
+static int preselect(Candidate *c, const float *logits, int n, int k) {
+    int kept = 0, full = 2 * k + 100;
+    float least = -INFINITY;
+    for (int i = 0; i < n; i++) {
+        if (logits[i] < least) continue;
+        c[kept++] = (Candidate){ i, logits[i], 0 };
+        if (kept < full) continue;
+        kept = keep_top_k(c, kept, k);
+        least = c[k - 1].logit;
+        full = 2 * kept + 100;
+    }
+    return kept;
+}
+
+/* splitmix64 (Steele, Lea & Flood 2014), its upper 53 bits. */
+static double random_uniform(uint64_t *state) {
+    uint64_t z = *state += 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return (double)((z ^ (z >> 31)) >> 11) * 0x1p-53;
 }
 
 /* ---- The file and its checks --------------------------------------------------------------- */
@@ -949,9 +981,11 @@ static Tensor *list_tensors(Model *m) {
 static void check_header(const Header *h, const char *path) {
 #define FIELD(name, low, high) { #name, (double)(h->name), low, high }
     const double most = INT32_MAX, ids = (double)h->vocab_size - 1;
-    const int group = h->weight_type == INT8 ? GROUP : 0;
+    const bool known = h->weight_type >= 0 && h->weight_type < N_WEIGHT_TYPES;
+    const int group = known ? weight_types[h->weight_type].group_size : 0;
     const struct { const char *name; double value, low, high; } fields[] = {
-        FIELD(weight_type, BF16, INT8), FIELD(group_size, group, group), FIELD(dim, 1, 1 << 20),
+        FIELD(weight_type, 0, N_WEIGHT_TYPES - 1), FIELD(group_size, group, group),
+        FIELD(dim, 1, 1 << 20),
         FIELD(hidden_dim, 1, 1 << 20), FIELD(n_layers, 1, 1 << 12), FIELD(n_heads, 1, 1 << 12),
         FIELD(n_kv_heads, 1, h->n_heads), FIELD(head_dim, 2, 1 << 12), FIELD(head_dim % 2, 0, 0),
         { "n_heads % n_kv_heads", h->n_kv_heads > 0 ? h->n_heads % h->n_kv_heads : 0, 0, 0 },
@@ -1004,13 +1038,14 @@ static Model *map_model(const char *path) {
     return m;
 }
 
-/* A run with an empty cache. plain: it uses only the loops of Part I. */
+/* A run with an empty cache. */
 static Run new_run(const Model *m, int n_threads, int context, bool plain) {
     const Header *h = &m->header;
     Pool *pool = start_pool(n_threads);
     Run r = { .model = m, .context = context, .plain = plain, .pool = pool };
     uint64_t widest = max_int(max_int(h->dim, m->q_dim), h->hidden_dim);
-    uint64_t positions = (uint64_t)h->n_layers * h->n_kv_heads * context + ROWS;    // tiles read on
+    uint64_t positions = (uint64_t)h->n_layers * h->n_kv_heads * context;
+    positions += ROWS;                      // attend_many's tiles read beyond the last
     pool->scratch_size = ROWS * (widest + PADDING)                              // multiply_tiles
         + ((uint64_t)h->head_dim + context + ROWS) * LANES;                     // attend_many
     const struct { float **buffer; uint64_t count, size; } buffers[] = {
@@ -1111,6 +1146,11 @@ static int terminal_width(int otherwise) {
  * a space as ␣, and fills all columns. */
 typedef enum { FLOWING, ONE_LINE, TOKEN } Style;
 
+/* The columns that a character takes on a terminal: 0, 1 or 2. */
+static int columns(const Model *m, uint32_t c) {
+    return char_properties(&m->tokenizer, c) >> 11 & 3;
+}
+
 /* Returns at most so many columns of a text, valid until the next call. What a terminal would obey,
  * and bytes that are no text, become \xHH. */
 static const char *visible(const Model *m, Bytes text, Style style, int room) {
@@ -1119,7 +1159,7 @@ static const char *visible(const Model *m, Bytes text, Style style, int room) {
     out.n = 0;
     for (Char c; next_char(&text, &c); ) {
         char shown[32] = "";
-        int width = c.code == '\n' ? 1 : char_properties(&m->tokenizer, c.code) >> 11 & 3;
+        int width = c.code == '\n' ? 1 : columns(m, c.code);
         bool flows = style == FLOWING && (c.code == '\n' || c.code == '\t');
         memcpy(shown, c.bytes, c.size);
         if (c.code == '\n' && !flows) strcpy(shown, "⏎");
@@ -1213,10 +1253,12 @@ static void print_row(const Model *m, int n, int id, const float *p, bool altern
         printf("   n  %s%-*s     p  %s", ids ? "    id  " : "", token + 1, "token", end);
         printf(documents ? "%*s\n" : "\n", bar + 14 - (int)strlen(end), document);
     }
-    printf("%4.0d  ", alternative ? 0 : n);                 // 0 leaves the place blank
+    if (alternative) printf("%6s", "");
+    else printf("%4d  ", n);
     if (ids) printf("%6d  ", id);
     printf("%s ", visible_token(m, id, TOKEN, token));
-    printf(p ? "%6.4f" : "     -", p ? fmin(p[id], 0.9999) : 0);
+    if (p) printf("%6.4f", fmin(p[id], 0.9999));
+    else printf("%6s", "-");
     if (p && !alternative) {
         const char *terminal_name = getenv("NO_COLOR") ? "dumb" : getenv("TERM");
         bool green = p_im_end >= 0.5 && !(terminal_name && strcmp(terminal_name, "dumb") == 0);
@@ -1228,12 +1270,12 @@ static void print_row(const Model *m, int n, int id, const float *p, bool altern
     putchar('\n');
 }
 
-typedef struct Thought {                    // what the model thought where a token was chosen
+typedef struct Observed {                    // what the model thought where a token was chosen
     int id, likely, likely_penalised;       // chosen; most likely; most likely after the penalty
     float p, p_likely, p_im_end, p_end;     // by the raw logits; p_end: im_end or endoftext
     size_t begin;                           // where the token begins in the turn's text
     double time;                            // when it was chosen, in seconds()
-} Thought;
+} Observed;
 
 /* Notes and shows what the model thought where it chose token id, the n-th of a turn or table. */
 static void observe(Session *s, const float *logits, int id, int n) {
@@ -1245,12 +1287,12 @@ static void observe(Session *s, const float *logits, int id, int n) {
     if (n > 1 && pace > 0) nanosleep(&pause, NULL);
     memcpy(p, logits, h->vocab_size * sizeof *p);
     softmax(p, h->vocab_size);
-    s->thoughts[n - 1] = (Thought){
+    s->observed[n - 1] = (Observed){
         id, likely, argmax(s->sampler.logits, h->vocab_size), p[id], p[likely], p[h->im_end],
         fmaxf(p[h->im_end], p[h->endoftext]), s->text.n, seconds() };
     if (s->logits) write_bytes(s->logits, logits, h->vocab_size * sizeof *logits);
     if (o.watch || o.score || o.answers.n > 0) print_row(s->model, n, id, p, false);
-    int top = o.top.given ? keep_top_k(c, logits, h->vocab_size, (int)o.top.value) : 0;
+    int top = o.top.given ? preselect(c, logits, h->vocab_size, (int)o.top.value) : 0;
     qsort(c, top, sizeof *c, likelier_first);
     for (int i = 0; i < min_int(top, (int)o.top.value); i++)
         print_row(s->model, n, c[i].id, p, true);
@@ -1258,31 +1300,14 @@ static void observe(Session *s, const float *logits, int id, int n) {
 }
 
 /* ---- Turns --------------------------------------------------------------------------------- */
-/* Reads the history up to `end`, as far as the cache does not hold it. Returns the logits after its
- * last token, or NULL if interrupted. Dies if the history exceeds the context; never truncates. */
-static const float *read_history(Session *s, int end) {
-    Run *run = &s->run;
-    const float *logits = NULL;
-    bool progress = end - run->position > BATCH && isatty(2);
-    if (s->history.n > (size_t)run->context)
-        die(1, "the prompt is %zu tokens with all before it, the context has room for %d: -c: "
-               "raise it, or shorten the prompt", s->history.n, run->context);
-    while (run->position < end && !interrupted) {
-        int n = min_int(BATCH, end - run->position);
-        if (progress) fprintf(stderr, "reading: %d of %d tokens", run->position, end);
-        logits = forward(run, s->history.id + run->position, n, run->position + n == end);
-        if (progress) fprintf(stderr, "\r%40s\r", "");
-    }
-    return interrupted ? NULL : logits;
-}
-
 /* Of the model's last turn only what follows </think> stays in the conversation, as in the template
- * of a reasoning model. The cache goes back to the turn's beginning and reads the rest again. */
+ * of a reasoning model. The cache goes back to the turn's beginning and reads the rest again. (The
+ * prompt may have opened or closed the reasoning itself, which must go as well.) */
 static void cut_reasoning(Session *s) {
     push_bytes(&s->text, "", 1);            // a NUL, for strstr
     const char *text = s->text.data, *from = text;
     for (const char *at = text; (at = strstr(at, "</think>")); ) from = at += strlen("</think>");
-    if (from > text || s->no_think || s->model->header.opening == 2) {
+    if (from > text || s->no_think || s->model->header.opening == OPENS_THINKING) {
         if (from > text) from += strspn(from, "\n");
         s->history.n = s->turn_start;
         s->run.position = min_int(s->run.position, (int)s->turn_start);
@@ -1290,45 +1315,51 @@ static void cut_reasoning(Session *s) {
     }
 }
 
+/* Which token of the turn this was, from 1. */
+static int place(const Session *s, const Observed *t) { return (int)(t - s->observed) + 1; }
+
 /* What the model thought of stopping, and who is to blame if it ran on. What would end a turn of a
  * chat counts as an end in base mode, too. */
 static void print_verdict(const Session *s, const Turn *turn) {
+    const float thinkable = 0.01f;          // the least probability of an end that counts
     const Header *h = &s->model->header;
-    const Thought *all = s->thoughts, *end = all, *im_end = all, *chosen = NULL, *likely = NULL;
-    for (const Thought *t = all; t < all + turn->n_new; t++) {
+    const Observed *all = s->observed, *end = all, *im_end = all, *chosen = NULL, *likely = NULL;
+    for (const Observed *t = all; t < all + turn->n_new; t++) {
         if (!chosen && is_stop(h, true, t->id)) chosen = t;
-        if (!likely && is_stop(h, true, t->likely) && t->p_likely >= 0.01f) likely = t;
+        if (!likely && is_stop(h, true, t->likely) && t->p_likely >= thinkable) likely = t;
         if (t->p_im_end > im_end->p_im_end) im_end = t;
         if (t->p_end > end->p_end) end = t;
     }
     if (turn->reason == STOP_TOKEN) chosen = all + turn->n_new - 1;
-    const Thought *t = chosen ? chosen : likely ? likely : end->p_end >= 0.01f ? end : im_end;
-    int at = (int)(t - all) + 1;
-    const char *what = t->id == h->endoftext ? "a document" : "its turn";
-    const char *name = visible_token(s->model, chosen ? t->id : t->likely, ONE_LINE, 60);
-    if (turn->n_new == 0) fputs("nothing was generated", stderr);
+    const char *what = chosen && chosen->id == h->endoftext ? "a document" : "its turn";
+    if (turn->n_new == 0)
+        fputs("nothing was generated", stderr);
     else if (turn->reason == STOP_TOKEN)
-        fprintf(stderr, "the model ended %s (P %s)", what, probability(t->p));
+        fprintf(stderr, "the model ended %s (P %s)", what, probability(chosen->p));
     else if (chosen && s->ignore_stop)
-        fprintf(stderr, "the model ended %s at token %d, the runner ignored it", what, at);
+        fprintf(stderr, "the model ended %s at token %d, the runner ignored it", what,
+                place(s, chosen));
     else if (chosen)
         fprintf(stderr, "the model ended %s at token %d, %s is not among this checkpoint's "
-                "eos_token_id: -m chat stops there", what, at, name);
+                "eos_token_id: -m chat stops there", what, place(s, chosen),
+                visible_token(s->model, chosen->id, ONE_LINE, 60));
     else if (likely)
-        fprintf(stderr, "at token %d %s was the most likely (P %s), %s", at, name,
-                probability(t->p_likely), t->likely == t->likely_penalised ? "chance took another"
+        fprintf(stderr, "at token %d %s was the most likely (P %s), %s", place(s, likely),
+                visible_token(s->model, likely->likely, ONE_LINE, 60),
+                probability(likely->p_likely), likely->likely == likely->likely_penalised
+                ? "chance took another"
                 : "the repetition penalty took it away: try --repeat-penalty 1");
-    else if (end->p_end >= 0.01f)
-        fprintf(stderr, "the model thought of an end at token %d (P %s)", at,
-                probability(t->p_end));
+    else if (end->p_end >= thinkable)
+        fprintf(stderr, "the model thought of an end at token %d (P %s)", place(s, end),
+                probability(end->p_end));
     else
         fprintf(stderr, "the model saw no end (highest P(<|im_end|>) %s, token %d)",
-                probability(t->p_im_end), at);
+                probability(im_end->p_im_end), place(s, im_end));
 }
 
 static void print_reason(FILE *out, const Session *s, const Turn *turn) {
     if (turn->reason == STOP_TOKEN)
-        fputs(visible_token(s->model, s->thoughts[turn->n_new - 1].id, ONE_LINE, 60), out);
+        fputs(visible_token(s->model, s->observed[turn->n_new - 1].id, ONE_LINE, 60), out);
     if (turn->reason == STOP_TEXT) {
         fputs("--stop \"", out);
         write_piece(&s->model->tokenizer, out, *turn->stop_text);
@@ -1345,7 +1376,7 @@ static Turn run_turn(Session *s) {
     double start = seconds();
     s->text.n = s->released = 0;
     Turn turn = generate(s);
-    double end = seconds(), first = turn.n_new > 0 ? s->thoughts[0].time : end;
+    double end = seconds(), first = turn.n_new > 0 ? s->observed[0].time : end;
     double speed = turn.n_new > 1 ? (turn.n_new - 1) / (end - first) : 0;
     write_text(s, bytes_of(""), true);      // what was held back is text after all
     bool open = s->text.n > 0 && s->text.data[s->text.n - 1] != '\n';
@@ -1375,9 +1406,9 @@ static void score(Session *s, int first) {
         int begin = s->run.position, size = min_int(SCORED, n - begin);     // few: shown early
         const float *logits = forward(&s->run, ids + begin, size, size);
         for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab) {
-            const Thought *t = &s->thoughts[i - first];
+            const Observed *t = &s->observed[i - first];
             observe(s, logits, ids[i], i - first + 1);
-            sum += logits[t->likely] - logits[ids[i]] - log(t->p_likely);   // -log p
+            sum += logits[t->likely] - logits[ids[i]] - log(t->p_likely);   // -log p; p may be 0
         }
         if (s->run.position == n && s->logits)              // what may follow the last token
             write_bytes(s->logits, logits, vocab * sizeof *logits);
@@ -1402,8 +1433,8 @@ static void score_answers(Session *s) {
 static void print_case(const char *name, const Session *s, const Turn *turn) {
     int width = terminal_width(100), indent = width < 60 ? 4 : 18;
     float max = 0;
-    for (int i = 0; i < turn->n_new; i++) max = fmaxf(max, s->thoughts[i].p_im_end);
-    size_t n = turn->reason == STOP_TOKEN ? s->thoughts[turn->n_new - 1].begin : s->text.n;
+    for (int i = 0; i < turn->n_new; i++) max = fmaxf(max, s->observed[i].p_im_end);
+    size_t n = turn->reason == STOP_TOKEN ? s->observed[turn->n_new - 1].begin : s->text.n;
     Bytes text = { s->text.data, n };
     printf("%s\"%s\"\n", name, visible(s->model, text, ONE_LINE, max_int(8, width - 20)));
     printf("%*s%d token%s; stopped: ", indent, "", turn->n_new, plural(turn->n_new));
@@ -1419,7 +1450,7 @@ static void show_cases(Session *s) {
     flush_output();
     Turn turn = run_turn(s), stopping = turn;
     for (int i = turn.n_new - 1; i >= 0; i--)
-        if (is_stop(&s->model->header, s->chat, s->thoughts[i].id))
+        if (is_stop(&s->model->header, s->chat, s->observed[i].id))
             stopping = (Turn){ STOP_TOKEN, NULL, i + 1 };
     print_case("  runner stops    ", s, &stopping);
     if (stopping.n_new < turn.n_new) print_case("  runner runs on  ", s, &turn);
@@ -1427,24 +1458,26 @@ static void show_cases(Session *s) {
     flush_output();
 }
 
+/* The distance of row id of the output matrix from mean[dim]. row[dim] is scratch memory. */
+static float distance(const Model *m, int id, const float *mean, float *row) {
+    load_row(row, &m->output, id);
+    for (int k = 0; k < m->header.dim; k++) row[k] -= mean[k];
+    return sqrtf(dot(row, row, m->header.dim));
+}
+
 /* How far a token's row of the output matrix is from the mean of the rows that no token uses, as a
- * multiple of their own mean distance: about 1 if no training has told it apart from them. */
+ * multiple of their own mean distance: about 1 if no training has told it apart from them. (That
+ * distance is divided by one less than their number, as they are near a mean that is their own.) */
 static double row_distance(const Model *m, int id) {
     int dim = m->header.dim, first = (int)m->tokenizer.n_vocab, end = m->header.vocab_size;
-    float *mean = reserve(dim, sizeof *mean), *row = reserve(dim, sizeof *row);
-    float sum = 0, distance = 0;
+    float *mean = reserve(dim, sizeof *mean), *row = reserve(dim, sizeof *row), sum = 0;
     for (int i = first; i < end; i++) {
         load_row(row, &m->output, i);
         add(mean, row, dim);
     }
     for (int k = 0; k < dim; k++) mean[k] /= (float)(end - first);
-    for (int i = first; i <= end; i++) {
-        sum += distance;                    // of the row before
-        load_row(row, &m->output, i < end ? i : id);
-        for (int k = 0; k < dim; k++) row[k] -= mean[k];
-        distance = sqrtf(dot(row, row, dim));
-    }
-    return distance / (sum / (float)(end - first - 1));
+    for (int i = first; i < end; i++) sum += distance(m, i, mean, row);
+    return distance(m, id, mean, row) / (sum / (float)(end - first - 1));
 }
 
 static void print_info(const Model *m) {
@@ -1503,7 +1536,7 @@ static void quantize(Model *m, const char *path) {
         }
     }
     h.weight_type = INT8;
-    h.group_size = GROUP;
+    h.group_size = weight_types[INT8].group_size;
     h.file_size = (uint64_t)ftello(file);
     h.weights_size = h.file_size - h.weights_offset;
     rewind(file);
@@ -1551,7 +1584,7 @@ static const struct Flag {
     { "machine (defaults: the checkpoint's limit, all processors)", HEADING, NULL, 0, 0, 0, "" },
     { "  -c, --context N", WHOLE, &o.context, 1, 1 << 24, ANY, "positions kept" },
     { "  -t, --threads N", WHOLE, &o.threads, 1, 1024, ANY, "threads that calculate" },
-    { "      --plain", SWITCH, &o.plain, 0, 0, ANY, "only the plain loops of Part I" },
+    { "      --plain", SWITCH, &o.plain, 0, 0, ANY, "the plain loops of Part I, slowly" },
     { "files (to be read, to be written)", HEADING, NULL, 0, 0, 0, "" },
     { "      --info", SWITCH, &o.info, 0, 0, INFO, "what MODEL.bin is" },
     { "      --quantize OUT.bin", TEXT, &o.quantize, 0, 0, QUANTIZE, "write an int8 copy" },
@@ -1669,7 +1702,7 @@ static Session new_session(const Model *m, int n_threads) {
     };
     s.sampler.greedy = !sampling || o.greedy || s.sampler.temperature == 0;
     s.sampler.temperature = fmaxf(s.sampler.temperature, 1e-6f);        // logits / it stay finite
-    s.thoughts = reserve(s.run.context + 1, sizeof *s.thoughts);
+    s.observed = reserve(s.run.context + 1, sizeof *s.observed);
     warn_memory(&s.run);
     return s;
 }
@@ -1774,12 +1807,13 @@ int main(int argc, char **argv) {
     bool typed = !o.ids && o.prompts.n == 0, conversation = typed && isatty(0);
     Text line = { 0 };                      // a prompt that is typed or piped
     if (typed && !conversation) line = read_prompt();
-    for (size_t i = 0; conversation || i == 0 || i < o.prompts.n; i++) {
-        if (!conversation) interrupted = 0; // a Ctrl-C has ended the turn before
-        else if (!read_line(&line)) break;
-        else if (line.n == 0) continue;     // nothing was asked
+    while (conversation && read_line(&line))
+        for (int k = 0; k < n && line.n > 0 && !interrupted; k++)
+            ask(&sessions[k], (Bytes){ line.data, line.n }, true);
+    for (size_t i = 0; !conversation && (i == 0 || i < o.prompts.n); i++) {
+        interrupted = 0;                    // a Ctrl-C has ended the turn before
         Bytes text = o.prompts.n > 0 ? o.prompts.text[i] : (Bytes){ line.data, line.n };
-        for (int k = 0; k < n && !interrupted; k++) ask(&sessions[k], text, conversation);
+        for (int k = 0; k < n && !interrupted; k++) ask(&sessions[k], text, false);
     }
     if (interrupted && !conversation) return 130;           // an unfinished --logits file goes
     if (o.logits) finish_file(sessions[0].logits, o.logits);

@@ -65,8 +65,8 @@ static bool is_control(uint32_t c) {
         || (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
 }
 
-/* Makes of a message, in place, a line of an error. Names of files and flags may hold any bytes, so
- * a question mark replaces what a terminal may obey, and bytes that are no UTF-8. */
+/* Makes a message fit to be shown, in place, and ends its line. Names of files and flags may hold
+ * any bytes: a question mark replaces what a terminal may obey, and what is no UTF-8. */
 static void end_line(char *line) {
     Bytes rest = bytes_of(line);
     unsigned char *end = (unsigned char *)line;
@@ -185,6 +185,7 @@ typedef struct {
     char name[64], system[768];             //  316, 380  UTF-8; only the name ends in a NUL
 } Header;                                   // 1148  and 4 bytes of padding
 _Static_assert(sizeof(Header) == 1152, "the header is 1,152 bytes");
+enum { OPENS_NOTHING, OPENS_ANSWER, OPENS_THINKING };       // values of opening
 
 typedef struct {
     const char *path;
