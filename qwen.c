@@ -1316,7 +1316,7 @@ static void cut_reasoning(Session *s) {
 }
 
 /* Which token of the turn this was, from 1. */
-static int place(const Session *s, const Observed *t) { return (int)(t - s->observed) + 1; }
+static int token_number(const Session *s, const Observed *t) { return (int)(t - s->observed) + 1; }
 
 /* What the model thought of stopping, and who is to blame if it ran on. What would end a turn of a
  * chat counts as an end in base mode, too. */
@@ -1338,23 +1338,23 @@ static void print_verdict(const Session *s, const Turn *turn) {
         fprintf(stderr, "the model ended %s (P %s)", what, probability(chosen->p));
     else if (chosen && s->ignore_stop)
         fprintf(stderr, "the model ended %s at token %d, the runner ignored it", what,
-                place(s, chosen));
+                token_number(s, chosen));
     else if (chosen)
         fprintf(stderr, "the model ended %s at token %d, %s is not among this checkpoint's "
-                "eos_token_id: -m chat stops there", what, place(s, chosen),
+                "eos_token_id: -m chat stops there", what, token_number(s, chosen),
                 visible_token(s->model, chosen->id, ONE_LINE, 60));
     else if (likely)
-        fprintf(stderr, "at token %d %s was the most likely (P %s), %s", place(s, likely),
+        fprintf(stderr, "at token %d %s was the most likely (P %s), %s", token_number(s, likely),
                 visible_token(s->model, likely->likely, ONE_LINE, 60),
                 probability(likely->p_likely), likely->likely == likely->likely_penalised
                 ? "chance took another"
                 : "the repetition penalty took it away: try --repeat-penalty 1");
     else if (end->p_end >= thinkable)
-        fprintf(stderr, "the model thought of an end at token %d (P %s)", place(s, end),
+        fprintf(stderr, "the model thought of an end at token %d (P %s)", token_number(s, end),
                 probability(end->p_end));
     else
         fprintf(stderr, "the model saw no end (highest P(<|im_end|>) %s, token %d)",
-                probability(im_end->p_im_end), place(s, im_end));
+                probability(im_end->p_im_end), token_number(s, im_end));
 }
 
 static void print_reason(FILE *out, const Session *s, const Turn *turn) {
