@@ -799,9 +799,10 @@ static void pack(const Step *s, int item, float *scratch) {
     int cols = s->w->cols, first = item * LANES, lanes = lanes_for(s->n - first);
     float *packed = s->run->pool->packed + first * cols;
     (void)scratch;
-    for (int lane = 0; lane < lanes; lane++)
-        for (int k = 0; k < cols; k++)
-            packed[k * lanes + lane] = first + lane < s->n ? s->x[(first + lane) * cols + k] : 0;
+    for (int begin = 0; begin < cols; begin += GROUP)       // a part that the cache holds
+        for (int lane = 0, t = first; lane < lanes; lane++, t++)
+            for (int k = begin; k < min_int(begin + GROUP, cols); k++)
+                packed[k * lanes + lane] = t < s->n ? s->x[t * cols + k] : 0;
 }
 
 /* For many tokens: ROWS rows are loaded as floats and meet all tokens, tile by tile. */
