@@ -411,7 +411,7 @@ static const float *read_history(Session *s, int end) {
         int n = end - run->position < BATCH ? end - run->position : BATCH;
         if (progress) fprintf(stderr, "reading: %d of %d tokens", run->position, end);
         logits = forward(run, s->history.id + run->position, n, run->position + n == end ? 1 : 0);
-        if (progress) fprintf(stderr, "\r%40s\r", "");
+        if (progress) fprintf(stderr, "\r%32s\r", "");
     }
     return interrupted ? NULL : logits;
 }
@@ -1011,9 +1011,8 @@ static void check_header(const Header *h, const char *path) {
 }
 
 /* Maps PATH and finds its tensors. Nothing is copied: the kernel reads a page when it is used. */
-static Model *map_model(const char *path) {
-    Model *m = reserve(1, sizeof *m);
-    m->file = map_file(path);
+static void map_model(Model *m, const char *path) {
+    *m = (Model){ .file = map_file(path) };
     m->header = *m->file.header;
     const Header *h = &m->header;
     check_header(h, path);
@@ -1036,7 +1035,6 @@ static Model *map_model(const char *path) {
         die(1, "the weights do not end where the file does, at byte %llu: %s: export it again",
             (unsigned long long)size, path);
     if (h->tied) m->output = m->embedding;
-    return m;
 }
 
 /* A run with an empty cache. */
@@ -1378,7 +1376,8 @@ static Turn run_turn(Session *s) {
     s->text.n = s->released = 0;
     Turn turn = generate(s);
     double end = seconds(), first = turn.n_new > 0 ? s->observed[0].time : end;
-    double speed = turn.n_new > 1 ? (turn.n_new - 1) / (end - first) : 0;
+    double reading = first > start ? n_prompt / (first - start) : 0;
+    double writing = turn.n_new > 1 && end > first ? (turn.n_new - 1) / (end - first) : 0;
     write_text(s, bytes_of(""), true);      // what was held back is text after all
     bool open = s->text.n > 0 && s->text.data[s->text.n - 1] != '\n';
     if (isatty(1) && open && !o.watch && !o.compare) puts("");
@@ -1390,8 +1389,8 @@ static Turn run_turn(Session *s) {
     fputc('\n', stderr);
     if (!isatty(2) || o.verbose)
         fprintf(stderr, "speed: prompt %d token%s, %.1f tok/s; new %d token%s, %.1f tok/s; "
-                "seed %llu\n", n_prompt, plural(n_prompt), n_prompt / (first - start), turn.n_new,
-                plural(turn.n_new), speed, (unsigned long long)o.seed.whole);
+                "seed %llu\n", n_prompt, plural(n_prompt), reading, turn.n_new,
+                plural(turn.n_new), writing, (unsigned long long)o.seed.whole);
     return turn;
 }
 
@@ -1751,12 +1750,13 @@ static bool read_line(Text *line) {
         last = bytes[n - 1];
     }
     restore_terminal();
+    bool any = line->n > 0;
     if (last != '\n') fputc('\n', stderr);
     if (line->n == LONGEST) fputs("qwen: note: the line was cut: use -p or a pipe\n", stderr);
     if (last == CTRL_C && line->n == 1) exit(130);
     if (last == CTRL_C) line->n = 0;
     if (last == '\n') line->n--;
-    return last != 0;
+    return any;
 }
 
 /* Standard input as one prompt, without a byte-order mark and one final newline. */
@@ -1785,6 +1785,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < 3; i++)             // no file may get the number of a stream that is closed
         if (fcntl(i, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0) return 1;
     signal(SIGPIPE, SIG_IGN);               // a closed pipe is an error like others: flush_output
+    signal(SIGXFSZ, SIG_IGN);               // and so is a file that becomes too large: write_bytes
     parse_options(argc, argv);
     const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
     for (int i = 0; i < 4; i++) signal(signals[i], on_signal);
@@ -1792,18 +1793,18 @@ int main(int argc, char **argv) {
     atexit(restore_terminal);
     if (!o.seed.given) o.seed.whole = (uint64_t)time(NULL);
 
-    Model *models[2];                       // BASE.bin if there is one, then MODEL.bin
+    static Model models[2];                 // BASE.bin if there is one, then MODEL.bin
     int n = 0;
-    if (o.compare) models[n++] = map_model(o.compare);
-    models[n++] = map_model(o.model);
-    if (o.info) print_info(models[0]);
-    if (o.quantize) quantize(models[0], o.quantize);
+    if (o.compare) map_model(&models[n++], o.compare);
+    map_model(&models[n++], o.model);
+    if (o.info) print_info(&models[0]);
+    if (o.quantize) quantize(&models[0], o.quantize);
     if (o.info || o.quantize) return 0;
 
-    FILE *logits = o.logits ? create_file(o.logits, &models[0]->file) : NULL;
+    FILE *logits = o.logits ? create_file(o.logits, &models[0].file) : NULL;
     int n_threads = (int)either(o.threads, available_processors());
     static Session sessions[2];
-    for (int i = 0; i < n; i++) sessions[i] = new_session(models[i], n_threads);
+    for (int i = 0; i < n; i++) sessions[i] = new_session(&models[i], n_threads);
     sessions[0].logits = logits;            // --compare writes none
     bool typed = !o.ids && o.prompts.n == 0, conversation = typed && isatty(0);
     Text line = { 0 };                      // a prompt that is typed or piped
@@ -1812,7 +1813,7 @@ int main(int argc, char **argv) {
         for (int k = 0; k < n && line.n > 0 && !interrupted; k++)
             ask(&sessions[k], (Bytes){ line.data, line.n }, true);
     for (size_t i = 0; !conversation && (i == 0 || i < o.prompts.n); i++) {
-        interrupted = 0;                    // a Ctrl-C has ended the turn before
+        if (i > 0) interrupted = 0;         // a Ctrl-C has ended the turn before
         Bytes text = o.prompts.n > 0 ? o.prompts.text[i] : (Bytes){ line.data, line.n };
         for (int k = 0; k < n && !interrupted; k++) ask(&sessions[k], text, false);
     }

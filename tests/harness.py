@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import time
 import traceback
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -187,6 +188,7 @@ class Terminal:
         STARTED.append(self.process)
         os.close(slave)
         self.seen = b""                                 # and not asked for yet
+        self.deadline = time.monotonic() + 2 * PATIENCE
 
     def resize(self, columns: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("4H", 30, columns, 0, 0))
@@ -194,6 +196,7 @@ class Terminal:
     def read(self) -> bytes:
         ready, _, _ = select.select([self.master], [], [], PATIENCE)
         assert ready, f"nothing for {PATIENCE} s after {self.seen[-200:]!r}"
+        assert time.monotonic() < self.deadline, f"no end of it: {self.seen[-200:]!r}"
         try:
             return os.read(self.master, 1 << 16)
         except OSError:                                 # how Linux says that nobody writes any more

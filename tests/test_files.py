@@ -11,6 +11,7 @@ import math
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import struct
@@ -152,6 +153,18 @@ def test_no_file_after_an_error() -> None:
         check_error(1, run(os.path.join(path, "m.bin"), *args, "--logits", out))
         equal(contents(path).keys(), {"m.bin", "out"}, str(args))
         equal(read(out), b"old", str(args))
+
+
+def test_a_file_that_becomes_too_large() -> None:
+    """More than the process may write is an error like a full disk."""
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 13, 1 << 13))
+
+    path = folder("limit", m="mha tied")
+    out = scratch(os.path.join(path, "out"), b"old")
+    check_error(1, run(os.path.join(path, "m.bin"), "--quantize", out, prepare=limit))
+    equal(contents(path).keys(), {"m.bin", "out"})
+    equal(read(out), b"old")
 
 
 def test_two_writers_at_once() -> None:

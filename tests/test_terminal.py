@@ -397,6 +397,18 @@ def test_ctrl_c_clears_a_line_half_typed() -> None:
     equal(terminal.end()[0], 130, "exit status on an empty line")
 
 
+def test_a_line_that_ctrl_d_ends_is_answered() -> None:
+    """Also one that ends in a NUL. On an empty line, one Ctrl-D is the end."""
+    terminal = Terminal(model("script base"), "-n", "2", "-v", flush=True)
+    for line in ("LLL", "LL\0"):
+        terminal.prompt()
+        terminal.send(line + 2 * CTRL_D)
+        terminal.until("speed: prompt 3 tokens")
+    terminal.prompt()
+    terminal.send(CTRL_D)
+    equal(terminal.end()[0], 0)
+
+
 def test_ctrl_c_ends_a_turn_then_the_next() -> None:
     path = scratch("conversation.f32")
     terminal = Terminal(model("mha tied"), *GREEDY, "--ignore-stop", "-n", "1000000", "--watch",

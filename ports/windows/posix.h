@@ -52,7 +52,7 @@ static inline int tcsetattr(int file, int when, const struct termios *t) {
 
 /* Signals: Ctrl-C, a console that is closed, and a mapped file that cannot be read any more. */
 #define signal posix_signal
-enum { SIGHUP = 1, SIGQUIT = 3, SIGBUS = 7, SIGPIPE = 13 };
+enum { SIGHUP = 1, SIGQUIT = 3, SIGBUS = 7, SIGPIPE = 13, SIGXFSZ = 25 };
 enum { SIG_BLOCK, SIG_SETMASK };
 #define sigset_t uint64_t
 void posix_signal(int number, void (*handler)(int));

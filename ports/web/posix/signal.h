@@ -1,7 +1,8 @@
 /* A web page sends no signals. */
 #pragma once
 
-enum { SIGHUP = 1, SIGINT = 2, SIGQUIT = 3, SIGBUS = 7, SIGPIPE = 13, SIGTERM = 15 };
+enum { SIGHUP = 1, SIGINT = 2, SIGQUIT = 3, SIGBUS = 7, SIGPIPE = 13, SIGTERM = 15,
+    SIGXFSZ = 25 };
 enum { SIG_BLOCK, SIG_SETMASK };
 #define SIG_DFL ((void (*)(int))0)
 #define SIG_IGN ((void (*)(int))0)
