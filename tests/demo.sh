@@ -83,7 +83,7 @@ run 250 tiny-base.bin -m chat --watch -n 7
 said "$said_2"
 
 title "$title_3"
-run 40 tiny-chat.bin --ignore-stop -n 60 --seed 3
+run 40 tiny-chat.bin --ignore-stop -n 60 --seed 6
 said "$said_3"
 
 title "$title_4"
