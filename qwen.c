@@ -16,8 +16,9 @@
  *     To add an architecture, touch Layer, forward and list_tensors. A new size also needs a field
  *     of Header, a row of check_header and export.py, a new buffer a row of new_run.
  *     To add a sampler, write a stage beside keep_min_p and call it in sample. Its number goes from
- *     a row of flags to o, and in new_session to a field of Sampler.
- *     To add a weight type, write its functions, a row of weight_types, and what stores it.
+ *     a row of flags to o, and in new_session to a field of Sampler (and to `sampling` there).
+ *     To add a weight type, write its functions, a row of weight_types, a name in the enum below
+ *     it, and what stores it: see quantize.
  */
 #define QWEN_C
 #include "tokenizer.c"
@@ -67,9 +68,9 @@ typedef struct {
 
 typedef struct {                            // one model at work
     const Model *model;
-    int context, position;                  // tokens that the KV cache can hold, and holds
+    int context, position;                  // tokens that the KV cache can hold; that it holds
     float *keys, *values;                   // [n_layers][n_kv_heads][context][head_dim]  the cache:
-                                            // what a token gave never changes
+                                            // no later token changes them, so they are kept
     float *x, *normed;                      // [BATCH][dim]  the residual stream; its RMSNorm
     float *q, *k, *v;                       // [BATCH][q_dim], [BATCH][kv_dim], [BATCH][kv_dim]
     float *attended;                        // [BATCH][q_dim]
@@ -274,8 +275,8 @@ typedef struct {
     float *probabilities;                   // [vocab_size]  of the candidates
 } Sampler;
 
-static int preselect(Candidate *c, const float *logits, int n, int k);  // the top k and few more,
-static double random_uniform(uint64_t *state);                          // 0 <= it < 1: in Part II
+static int preselect(Candidate *c, const float *logits, int n, int k);  // k and a few; Part II
+static double random_uniform(uint64_t *state);                          // from [0, 1); Part II
 
 /* The repetition penalty (Keskar et al. 2019): out[n] = logits[n], but lower for each id that
  * stands in the history, once however often it stands there. */
@@ -327,9 +328,9 @@ static int keep_min_p(Candidate *c, int n, float min_p) {
     return kept;
 }
 
-/* Chooses the next token from logits[n]. (The transformers library applies the temperature before
- * top-k, which keeps the same tokens.) Of 0.4, 0.3, 0.2, 0.1, top-k 2 and then top-p 0.5 keep one
- * token, since 0.4 is 0.57 of what top-k left. In the other order they would keep two. */
+/* Chooses the next token from logits[n], in the order of the transformers library (temperature, a
+ * step earlier there, changes no ranking). Of 0.4, 0.3, 0.2, 0.1, top-k 2 and then top-p 0.5 keep
+ * one token, since 0.4 is 0.57 of what top-k left. In the other order they would keep two. */
 static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
     Candidate *c = s->candidates;
     float *p = s->probabilities;
@@ -361,7 +362,7 @@ typedef struct {                            // a conversation, or a text that is
     Run run;
     Sampler sampler;
     Ids history;                            // all ids; the cache holds the first run.position
-    size_t turn_start, answer_start;        // of the model's last turn; of what it wrote itself
+    size_t turn_start, answer_start;        // places in the history: its last turn, its own text
     Text text; size_t released;             // of this turn; how many bytes of it were printed
     struct Observed *observed;              // [context + 1]  each token of this turn (Part III)
     FILE *logits;                           // --logits, or NULL
@@ -377,7 +378,7 @@ typedef struct {
 static volatile sig_atomic_t interrupted;   // Ctrl-C was pressed: the turn ends
 // Part III has these. The answer does not depend on what observe notes and shows.
 static void observe(Session *s, const float *logits, int id, int n);    // notes P(<|im_end|>)
-static const Bytes *write_text(Session *s, Bytes bytes, bool last);     // prints; a --stop text?
+static const Bytes *write_text(Session *s, Bytes bytes, bool last);     // returns a --stop text
 static void cut_reasoning(Session *s);
 
 /* To stop takes two. The model must choose a stop token: its weights decide that. The program must
@@ -1628,7 +1629,7 @@ static bool is_spelling(const struct Flag *flag, const char *given) {
 /* Fills in o. Dies if the flags make no sense together. */
 static void parse_options(int argc, char **argv) {
     const char *given[N_FLAGS] = { NULL };                  // as they were spelt
-    int which = 0;                                          // of them is the command
+    int which = 0;                                          // index of the one that is the command
     for (int i = 1; i < argc; i++) {
         int k = 0;
         while (k < N_FLAGS && !is_spelling(&flags[k], argv[i])) k++;
