@@ -50,5 +50,5 @@ for file in qwen.c tokenizer.c; do
     check clang-tidy -quiet -warnings-as-errors='*' -checks="$checks" $file -- -std=c11
 done
 check shellcheck test_all.sh .ci/run tests/*.sh
-check columns ./*.c ./*.py Makefile test_all.sh .ci/run tests/*.py tests/*.c tests/*.sh
+check columns ./*.c ./*.py Makefile test_all.sh .ci/run tests/*.py tests/*.c tests/*.sh tiny/*.py
 exit $status

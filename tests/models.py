@@ -12,7 +12,6 @@ import math
 import os
 import random
 import re
-import signal
 import struct
 import sys
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -294,8 +293,6 @@ def model(name: str) -> str:
         if not os.path.exists(directory):
             raise Skip(f"no {directory}")
     export.export(directory, path)
-    # export.py leaves these blocked for its last step
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     return path
 
 

@@ -12,7 +12,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import statistics
 import string
 import struct
@@ -100,8 +99,6 @@ def write_model(checkpoint: Checkpoint, path: str) -> None:
             file.write(struct.pack("<Q", len(text)) + text)
             file.writelines(data for _, data in checkpoint.tensors.values())
         export.export(directory, path)
-        # export.py leaves these blocked for its last step
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
 def mix(base: Checkpoint, chat: Checkpoint, share: float) -> Checkpoint:

@@ -325,7 +325,8 @@ IT_FORMS = {
     },
 }
 # Questions that want a yes or a no. {v}: a value; {w}: a colour in Chinese without its last
-# character, as in 红; {k}: a kind in Chinese without 一种. In a question with "it", {a} and {z} become "it" and 它.
+# character, as in 红; {k}: a kind in Chinese without 一种. In a question with "it", {a} and {z}
+# become "it" and 它.
 YES_NO = {
     "en": {"kind": ["Is {a} {v}?", "Is {the} {v}?", "Is {n} {v}?"],
            "colour": ["Is {a} {v}?", "Is {the} {v}?", "Are {s} {v}?", "Is {n} {v}?",
