@@ -7,35 +7,33 @@
  *
  *     I.   The model      All of Qwen in plain loops, up to the rule that ends an answer.
  *     II.  The machine    What makes it fast and safe. Skip it at first.
- *     III. The program    Text, tables, why a text ended (print_verdict), commands, flags, main.
+ *     III. The program    Text, tables, commands, flags, main. Skip all of it but print_verdict.
  *
- * tokenizer.c is included below and brings: Bytes (a text that lies somewhere), Text and Ids
+ * The way of a text: encode cuts it into tokens, numbered pieces of words. The embedding has a
+ * vector of dim floats for each. forward takes these vectors through the layers, where attention
+ * fetches what earlier tokens hold and the MLP works on each vector alone. It returns logits, one
+ * for each token of the vocabulary: the higher, the likelier it comes next. sample chooses one, and
+ * forward reads that. (Qwen1.5-0.5B: dim 1,024; 24 layers; 16 heads of 64; 151,936 tokens.)
+ *
+ * tokenizer.c is included below and brings: Bytes (a text that belongs to others), Text and Ids
  * (growing arrays of bytes and token ids, with push_bytes and push_id), die (prints one error line
  * and exits), Header and File (a mapped model file), Tokenizer, encode and token_bytes.
  *
- *     To add an architecture, touch Layer, forward and list_tensors. A new size also needs a field
- *     of Header, a row of check_header and export.py, a new buffer a row of new_run.
- *     To add a sampler, write a stage beside keep_min_p and call it in sample. Its number goes from
- *     a row of flags to o, and in new_session to a field of Sampler (and to `sampling` there).
- *     To add a weight type, write its functions, a row of weight_types, a name in the enum below
- *     it, and what stores it: see quantize.
+ * To add an architecture, touch Layer, forward, list_tensors; for other attention, attend_head and
+ *     attend_many; for a new size, Header, check_header, export.py; for a buffer, Run, new_run.
+ * To add a sampler, write a stage beside keep_min_p; then sample, Sampler, new_session, o, flags.
+ * To add a weight type, write its functions, a row of weight_types, the enum below, and what stores
+ *     it, as quantize does.
  */
 #define QWEN_C
 #include "tokenizer.c"
-#include <float.h>
 #include <math.h>
-#include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
-#include <sys/ioctl.h>
-#include <termios.h>
-#include <time.h>
 
 /* =============================================================================================
  * Part I. The model
  * ========================================================================================== */
 
-enum { BATCH = 256, SCORED = 32 };          // most tokens, and most rows of logits, of a forward
+enum { BATCH = 256, SCORED = 32 };          // forward: most tokens, most rows of logits
 
 typedef struct WeightType WeightType;       // bf16 or int8: see weight_types in Part II
 typedef struct {
@@ -71,11 +69,11 @@ typedef struct {                            // one model at work
     int context, position;                  // tokens that the KV cache can hold; that it holds
     float *keys, *values;                   // [n_layers][n_kv_heads][context][head_dim]  the cache:
                                             // no later token changes them, so they are kept
-    float *x, *normed;                      // [BATCH][dim]  the residual stream; its RMSNorm
+    float *x, *normed, *delta;              // [BATCH][dim]  the residual stream, which each block
+                                            // adds to; its RMSNorm; what the block adds
     float *q, *k, *v;                       // [BATCH][q_dim], [BATCH][kv_dim], [BATCH][kv_dim]
     float *attended;                        // [BATCH][q_dim]
     float *gate, *up, *hidden;              // [BATCH][hidden_dim]
-    float *delta;                           // [BATCH][dim]  what a block adds to the stream
     float *cosine, *sine;                   // [BATCH][head_dim / 2]  of the angles of RoPE
     float *logits;                          // [SCORED][vocab_size]
     float *row, *scores;                    // [most columns], [context]: scratch of plain loops
@@ -85,17 +83,21 @@ typedef struct {                            // one model at work
 
 /* ---- Maths --------------------------------------------------------------------------------- */
 // These three are in Part II.
-static inline float exponential(float x);                       // e^x, in a form that vectorises
+static inline float exponential(float x);                       // e^x: expf does not vectorise
 static void load_row(float *out, const Matrix *m, int row);     // out[cols] = the row as floats
 static void check_finite(const Model *m, const float *x, int n);        // dies if one is not
+
+/* The float of these 32 bits. */
+static inline float float_of(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
 
 /* A bf16 is the upper half of a float: the same sign and exponent, 7 of 23 bits of fraction. */
 static void load_bf16(float *out, const void *row, int cols) {
     const uint16_t *w = row;
-    for (int i = 0; i < cols; i++) {
-        uint32_t bits = (uint32_t)w[i] << 16;
-        memcpy(&out[i], &bits, sizeof bits);
-    }
+    for (int i = 0; i < cols; i++) out[i] = float_of((uint32_t)w[i] << 16);
 }
 
 static float dot(const float *a, const float *b, int n) {
@@ -108,13 +110,15 @@ static float dot(const float *a, const float *b, int n) {
 static void plain_matmul(Run *r, float *out, const float *x, int n, const Matrix *w,
                          const float *bias) {
     for (int row = 0; row < w->rows; row++) {
+        float b = bias ? bias[row] : 0;
         load_row(r->row, w, row);
         for (int t = 0; t < n; t++)
-            out[t * w->rows + row] = dot(r->row, x + t * w->cols, w->cols) + (bias ? bias[row] : 0);
+            out[t * w->rows + row] = dot(r->row, x + t * w->cols, w->cols) + b;
     }
 }
 
-/* RMSNorm (Zhang & Sennrich 2019) of n vectors: out[n][dim] = x / sqrt(mean(x^2) + eps) * weight */
+/* RMSNorm (Zhang & Sennrich 2019) brings n vectors to one length, so that no step meets too large
+ * or too small numbers: out[n][dim] = x / sqrt(mean(x^2) + eps) * weight */
 static void rmsnorm(float *out, const float *x, const float *weight, int n, int dim, float eps) {
     for (int t = 0; t < n; t++, x += dim, out += dim) {
         float scale = 1.0f / sqrtf(dot(x, x, dim) / (float)dim + eps);
@@ -133,8 +137,8 @@ static void softmax(float *x, int n) {
 
 /* RoPE (Su et al. 2021) rotates pair i of a head by the angle position * theta^(-2i / head_dim).
  * This computes cosine and sine[n][head_dim / 2] for n positions, in floats as the reference does.
- * Pair i is (i, i + head_dim / 2). Were it (2i, 2i + 1), the weights would meet partners that they
- * were not trained with: the text would stay fluent and say wrong things. */
+ * Pair i is (i, i + head_dim / 2). Were it (2i, 2i + 1), numbers would turn with other partners and
+ * at other speeds than in training: positions would be misread, and no error would show it. */
 static void rope_angles(float *cosine, float *sine, int position, int n, const Header *h) {
     for (int t = 0; t < n; t++)
         for (int i = 0; i < h->head_dim / 2; i++) {
@@ -180,7 +184,7 @@ static void store(Run *r, int layer, int n) {
 /* Attention of n new tokens in one query head. A token's query meets the keys of all tokens so far;
  * softmax(q·k / sqrt(head_dim)) says how much of each one's value it takes. (The root keeps q·k
  * small: of large numbers softmax would choose one alone.) Several query heads share a KV head
- * (GQA: Ainslie et al. 2023). scores is scratch memory, [context]. */
+ * (GQA: Ainslie et al. 2023). scores[context] is scratch memory. A fast twin is attend_many. */
 static void attend_head(Run *r, int layer, int n, int head, float *scores,
                         float (*dot_product)(const float *a, const float *b, int n)) {
     const Model *m = r->model;
@@ -200,12 +204,8 @@ static void attend_head(Run *r, int layer, int n, int head, float *scores,
     }
 }
 
-static void plain_attend(Run *r, int layer, int n) {
-    for (int head = 0; head < r->model->header.n_heads; head++)
-        attend_head(r, layer, n, head, r->scores, dot);
-}
-
-/* SwiGLU (Shazeer 2020): out[n] = silu(gate) * up, with silu(g) = g / (1 + e^-g). */
+/* SwiGLU (Shazeer 2020): out[n] = silu(gate) * up, with silu(g) = g / (1 + e^-g). silu lets a large
+ * gate pass and holds back a negative one: it decides how much of each `up` goes on. */
 static void swiglu(float *out, const float *gate, const float *up, int n) {
     for (int i = 0; i < n; i++) out[i] = gate[i] / (1.0f + exponential(-gate[i])) * up[i];
 }
@@ -215,7 +215,8 @@ static void add(float *x, const float *delta, int n) {
 }
 
 /* ---- Forward ------------------------------------------------------------------------------- */
-// The two slow steps: as plain_matmul and plain_attend, but fast (Part II).
+// The two slow steps. With --plain they are plain_matmul, and attend_head for each head; otherwise
+// the same, but fast (Part II).
 static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias);
 static void attend(Run *r, int layer, int n);
 
@@ -232,7 +233,7 @@ static const float *forward(Run *r, const int *ids, int n, int n_logits) {
     for (int i = 0; i < h->n_layers; i++) {
         const Layer *l = &m->layers[i];
 
-        // x += attention(norm(x))
+        // x += attention(norm(x)): from each token to the later ones
         rmsnorm(r->normed, r->x, l->attention_norm, n, dim, h->rms_eps);
         matmul(r, r->q, r->normed, n, &l->wq, l->bq);
         matmul(r, r->k, r->normed, n, &l->wk, l->bk);
@@ -246,7 +247,7 @@ static const float *forward(Run *r, const int *ids, int n, int n_logits) {
         matmul(r, r->delta, r->attended, n, &l->wo, NULL);
         add(r->x, r->delta, n * dim);
 
-        // x += mlp(norm(x))
+        // x += mlp(norm(x)): in each token alone
         rmsnorm(r->normed, r->x, l->mlp_norm, n, dim, h->rms_eps);
         matmul(r, r->gate, r->normed, n, &l->gate, NULL);
         matmul(r, r->up, r->normed, n, &l->up, NULL);
@@ -254,7 +255,6 @@ static const float *forward(Run *r, const int *ids, int n, int n_logits) {
         matmul(r, r->delta, r->hidden, n, &l->down, NULL);
         add(r->x, r->delta, n * dim);
     }
-    check_finite(m, r->x, n * dim);
     r->position += n;
     if (n_logits == 0) return NULL;
     rmsnorm(r->normed, r->x + (n - n_logits) * dim, m->norm, n_logits, dim, h->rms_eps);
@@ -328,9 +328,10 @@ static int keep_min_p(Candidate *c, int n, float min_p) {
     return kept;
 }
 
-/* Chooses the next token from logits[n], in the order of the transformers library (temperature, a
- * step earlier there, changes no ranking). Of 0.4, 0.3, 0.2, 0.1, top-k 2 and then top-p 0.5 keep
- * one token, since 0.4 is 0.57 of what top-k left. In the other order they would keep two. */
+/* Chooses the next token from logits[n]. top_p is a share of what top-k left, and a checkpoint's
+ * numbers were chosen in that order. Of 0.4, 0.3, 0.2, 0.1, top-k 2 and then top-p 0.5 keep one
+ * token, since 0.4 is 0.57 of what is left. The other way round they would keep two. (This is the
+ * transformers library's order; that it has the temperature earlier changes no ranking.) */
 static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
     Candidate *c = s->candidates;
     float *p = s->probabilities;
@@ -338,7 +339,8 @@ static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
     if (s->greedy) return argmax(s->logits, n);
 
     int i, k = s->top_k > 0 && s->top_k < n ? s->top_k : n;
-    int kept = keep_top_k(c, preselect(c, s->logits, n, k), k);
+    int kept = preselect(c, s->logits, n, k);
+    kept = keep_top_k(c, kept, k);
     for (i = 0; i < kept; i++) p[i] = c[i].logit / s->temperature;
     softmax(p, kept);
     for (i = 0; i < kept; i++) c[i].p = p[i];
@@ -363,16 +365,15 @@ typedef struct {                            // a conversation, or a text that is
     Sampler sampler;
     Ids history;                            // all ids; the cache holds the first run.position
     size_t turn_start, answer_start;        // places in the history: its last turn, its own text
-    Text text; size_t released;             // of this turn; how many bytes of it were printed
+    Text text;                              // what this turn says,
+    size_t released;                        // and how many bytes of that were printed
     struct Observed *observed;              // [context + 1]  each token of this turn (Part III)
     FILE *logits;                           // --logits, or NULL
 } Session;
 
-typedef enum { GOES_ON, STOP_TOKEN, STOP_TEXT, TOKEN_LIMIT, CONTEXT_FULL, INTERRUPTED } Reason;
-typedef struct {
-    Reason reason;                          // why generation ended
-    const Bytes *stop_text;                 // STOP_TEXT: which
-    int n_new;                              // tokens that were generated
+typedef enum { STOP_TOKEN, STOP_TEXT, TOKEN_LIMIT, CONTEXT_FULL, INTERRUPTED } Reason;
+typedef struct {                            // why a turn ended; after how many new tokens;
+    Reason reason; int n_new; const Bytes *stop_text;               // by which --stop text, or NULL
 } Turn;
 
 static volatile sig_atomic_t interrupted;   // Ctrl-C was pressed: the turn ends
@@ -389,74 +390,74 @@ static bool is_stop(const Header *h, bool chat, int id) {
     return chat && (id == h->im_end || id == h->endoftext);
 }
 
-/* Prints the newest token, unless it ends the turn. Returns why generation ends, or GOES_ON. */
-static Reason emit_token(Session *s, Turn *turn, int id) {
-    if (is_stop(&s->model->header, s->chat, id) && !s->ignore_stop) return STOP_TOKEN;
-    turn->stop_text = write_text(s, token_bytes(&s->model->tokenizer, id), false);
-    if (turn->stop_text) return STOP_TEXT;
-    if (turn->n_new == s->max_tokens) return TOKEN_LIMIT;
-    if (s->run.position == s->run.context) return CONTEXT_FULL;
-    return interrupted ? INTERRUPTED : GOES_ON;
-}
-
 /* Reads the history up to `end`, as far as the cache lacks it. Returns the logits after its last
  * token, or NULL if interrupted. Dies if the context has no room for it; never truncates. */
 static const float *read_history(Session *s, int end) {
     Run *run = &s->run;
     const float *logits = NULL;
-    bool progress = end - run->position > BATCH && isatty(2);
     if (s->history.n > (size_t)run->context)
         die(1, "the prompt is %zu tokens with all before it, the context has room for %d: -c: "
                "raise it, or shorten the prompt", s->history.n, run->context);
     while (run->position < end && !interrupted) {
-        int n = end - run->position < BATCH ? end - run->position : BATCH;
-        if (progress) fprintf(stderr, "reading: %d of %d tokens", run->position, end);
-        logits = forward(run, s->history.id + run->position, n, run->position + n == end ? 1 : 0);
-        if (progress) fprintf(stderr, "\r%32s\r", "");
+        int left = end - run->position, n = left < BATCH ? left : BATCH;
+        if (n < left && isatty(2)) fprintf(stderr, "%d tokens to read", left);
+        logits = forward(run, s->history.id + run->position, n, n == left ? 1 : 0);
+        if (n < left && isatty(2)) fprintf(stderr, "\r%32s\r", "");
     }
     return interrupted ? NULL : logits;
 }
 
 /* One turn: reads what is new in the history, then generates until there is a reason to stop. */
 static Turn generate(Session *s) {
+    const Header *h = &s->model->header;
     const float *logits = read_history(s, (int)s->history.n);
-    Turn turn = { .reason = !logits ? INTERRUPTED : s->max_tokens == 0 ? TOKEN_LIMIT : GOES_ON };
-    while (turn.reason == GOES_ON) {
-        int id = sample(&s->sampler, logits, s->model->header.vocab_size, &s->history);
+    if (!logits) return (Turn){ INTERRUPTED, 0, NULL };
+    if (s->max_tokens == 0) return (Turn){ TOKEN_LIMIT, 0, NULL };
+    for (int n = 1;; n++) {
+        int id = sample(&s->sampler, logits, h->vocab_size, &s->history);
         push_id(&s->history, id);
-        turn.n_new++;
-        observe(s, logits, id, turn.n_new);
-        turn.reason = emit_token(s, &turn, id);
-        if (turn.reason == GOES_ON) logits = forward(&s->run, &id, 1, 1);
+        observe(s, logits, id, n);
+        if (is_stop(h, s->chat, id) && !s->ignore_stop) return (Turn){ STOP_TOKEN, n, NULL };
+        const Bytes *stop_text = write_text(s, token_bytes(&s->model->tokenizer, id), false);
+        if (stop_text) return (Turn){ STOP_TEXT, n, stop_text };
+        if (n == s->max_tokens) return (Turn){ TOKEN_LIMIT, n, NULL };
+        if (s->run.position == s->run.context) return (Turn){ CONTEXT_FULL, n, NULL };
+        if (interrupted) return (Turn){ INTERRUPTED, n, NULL };
+        logits = forward(&s->run, &id, 1, 1);
     }
-    return turn;
 }
 
 /* ---- Chat ---------------------------------------------------------------------------------- */
-/* ChatML is <|im_start|>role\ncontent<|im_end|>\n, turn after turn. This writes a turn up to the
- * end of its content. Role and content are encoded as one plain text: a newline that opens the
- * content can merge with the one after the role, and an <|im_end|> that a user types stays text. */
+/* ChatML is how a chat model reads a conversation:
+ *
+ *     <|im_start|>system\nYou are a helpful assistant<|im_end|>\n
+ *     <|im_start|>user\nWhat colour is an apple?<|im_end|>\n
+ *     <|im_start|>assistant\n                 and here it goes on, up to <|im_end|>
+ *
+ * This writes a turn up to the end of its content. Role and content are encoded as one plain text:
+ * a newline that opens the content can merge with the one after the role, and an <|im_end|> that a
+ * user types stays text. */
 static void open_turn(Session *s, const char *role, Bytes content) {
     Text text = { 0 };
     push_bytes(&text, role, strlen(role));
     push_bytes(&text, "\n", 1);
     push_bytes(&text, content.data, content.n);
     push_id(&s->history, s->model->header.im_start);
-    encode(&s->model->tokenizer, (Bytes){ text.data, text.n }, false, &s->history);
+    encode(&s->model->tokenizer, (Bytes){ text.data, text.n }, AS_TEXT, &s->history);
     free(text.data);
 }
 
 /* However a turn ended, in the conversation it ends with <|im_end|> and a newline. */
 static void close_turn(Session *s) {
     push_id(&s->history, s->model->header.im_end);
-    encode(&s->model->tokenizer, bytes_of("\n"), false, &s->history);
+    encode(&s->model->tokenizer, bytes_of("\n"), AS_TEXT, &s->history);
 }
 
 /* Appends a prompt to the history: in a chat as the next turn, else as it is. */
 static void add_prompt(Session *s, Bytes text) {
     const Header *h = &s->model->header;
     if (!s->chat) {
-        encode(&s->model->tokenizer, text, true, &s->history);
+        encode(&s->model->tokenizer, text, WITH_SPECIAL, &s->history);
         if (s->history.n == 0) die(1, "an empty prompt: -p: a base model needs a text to continue");
         return;
     }
@@ -475,13 +476,17 @@ static void add_prompt(Session *s, Bytes text) {
     if (h->opening != OPENS_NOTHING) open_turn(s, "assistant", bytes_of(""));
     const char *think = h->opening == OPENS_THINKING ? "<think>\n" : "";
     if (s->no_think) think = "<think>\n\n</think>\n\n";
-    encode(&s->model->tokenizer, bytes_of(think), false, &s->history);
+    encode(&s->model->tokenizer, bytes_of(think), AS_TEXT, &s->history);
     s->answer_start = s->history.n;
 }
 
 /* =============================================================================================
  * Part II. The machine: what makes it fast and safe. Skip it at first.
  * ========================================================================================== */
+#include <float.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 
 static int min_int(int a, int b) { return a < b ? a : b; }
 static int max_int(int a, int b) { return a > b ? a : b; }
@@ -516,12 +521,14 @@ typedef float Quad __attribute__((vector_size(16)));
 
 static Floats load_floats(const float *x) { return *(const Floats *)x; }
 
-/* x in every lane. Where floats are calculated as doubles, gcc refuses vector * x. */
-static inline Floats all_lanes(float x) {
+static inline uint32_t bits_of(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
-    return (Floats)(bits + (Words){ 0 });
+    return bits;
 }
+
+/* x in every lane. (gcc for s390x refuses vector * x.) */
+static inline Floats all_lanes(float x) { return (Floats)(bits_of(x) + (Words){ 0 }); }
 
 static float add_up(Floats x) {
     Quad quads[WIDTH / 4], sum = { 0 };
@@ -538,23 +545,18 @@ static float fast_dot(const float *a, const float *b, int n) {
     return add_up(sum) + dot(a + i, b + i, n - i);
 }
 
-/* e^x = 2^whole * e^rest, where |rest| <= ln(2) / 2 and a polynomial is exact to float precision.
- * |x| is cut to 87 in its bits, since gcc turns a comparison of floats into a branch. Adding
- * 1.5 * 2^23 rounds away the fraction and leaves the whole number in the low bits. */
+/* e^x = 2^whole * e^rest, where |rest| <= ln(2) / 2. A polynomial is exact enough for e^rest. */
 static inline float exponential(float x) {
-    uint32_t bits, size;
-    float within, power;
-    memcpy(&bits, &x, sizeof bits);
-    size = bits & 0x7FFFFFFF;
-    bits ^= size ^ (size < 0x42AE0000 ? size : 0x42AE0000);             // 87.0f
-    memcpy(&within, &bits, sizeof within);
-    float shifted = within * 1.44269504f + 12582912.0f, whole = shifted - 12582912.0f;
-    float r = within - whole * 0.693359375f + whole * 2.12194440e-4f;
+    const float round = 0x1.8p23f;          // a float this large has no fraction: adding it rounds,
+                                            // and the low bits hold the whole number
+    uint32_t sign = bits_of(x) & 0x80000000, size = bits_of(x) & 0x7FFFFFFF, most = bits_of(87);
+    // |x| becomes 87 at most. Of whole numbers: gcc makes a branch of a comparison of floats.
+    float within = float_of(sign | (size < most ? size : most));
+    float shifted = within * 1.44269504f + round, whole = shifted - round;      // x / ln(2)
+    float r = within - whole * 0.693359375f + whole * 2.12194440e-4f;   // ln(2), in two parts
     float p = 0.0416657962f + r * (8.33345205e-3f + r * 1.39353172e-3f);
     p = 1.0f + r * (1.0f + r * (0.5f + r * (0.166666657f + r * p)));
-    memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits + 127) << 23;              // the exponent of 2^whole
-    memcpy(&power, &bits, sizeof power);
+    float power = float_of((bits_of(shifted) + 127) << 23);             // 2^whole
     return p * power + (x - x);             // x - x is 0, or NaN where x is NaN or infinite
 }
 
@@ -571,22 +573,38 @@ enum { GROUP = 64 };                        // columns that are multiplied toget
 enum { AHEAD = 8192 };                      // bytes that are asked for before they are needed
 enum { PADDING = 16 };                      // floats between vectors: 4,096 bytes apart, they would
                                             // push each other out of the cache
+
+/* To widen weights one by one is slow. A lane takes 32 bits as they are, two bf16 or four int8, and
+ * shifts the k-th of them to its top. So with WIDTH 4 and bf16 (step 2) weights come out like this:
+ *
+ *     lanes     w0 w1 | w2 w3 | w4 w5 | w6 w7
+ *     k = 0     w0      w2      w4      w6
+ *     k = 1     w1      w3      w5      w7
+ *
+ * This brings x[n][cols] into the same order: packed[n][cols + PADDING]. */
+static void interleave(float *packed, const float *x, int n, int cols, int step) {
+    for (int t = 0; t < n; t++, x += cols, packed += PADDING)
+        for (int i = 0; i < cols; i += step * WIDTH)
+            for (int k = 0; k < step; k++)
+                for (int lane = 0; lane < WIDTH; lane++) *packed++ = x[i + step * lane + k];
+}
+
 struct WeightType {                         // what can be done with a row of weights:
     const char *name;
     size_t (*row_size)(int cols);                                   // its bytes
     void (*load)(float *out, const void *row, int cols);            // to floats
-    // out[n] = row · x[n][cols + PADDING], for columns in the order of interleave. n <= FEW; for
-    // other n than 1 all FEW are computed, and those beyond n mean nothing
+    // out[n] = row · x[n][cols + PADDING], which interleave has made. n <= FEW; for other n than 1
+    // all FEW are computed, and those beyond n mean nothing
     void (*dot)(float *out, const void *row, const float *x, int n, int cols);
-    int step;                                                       // see interleave
+    int step;                                                       // weights in 32 bits
     int group_size;                                                 // Header.group_size
 };
 
 typedef Floats LoadWeights(const void *group, int k);       // the k-th WIDTH weights of a group
 
 /* The body of every dot. A weight is what load brings, times unit, times its group's scale if there
- * are scales. load, weight_size, unit and n (1 or FEW) are constants where this is called, so that
- * the inner loops unroll. */
+ * are scales. The compiler makes a copy of this for each call, in which load, weight_size, unit and
+ * n (1 or FEW) are constants: only so do its inner loops unroll. */
 __attribute__((always_inline))
 static inline void dot_groups(float *out, LoadWeights *load, size_t weight_size, float unit,
                               const void *row, const float *scales, const float *x, const int n,
@@ -608,7 +626,7 @@ static inline void dot_groups(float *out, LoadWeights *load, size_t weight_size,
 
 static size_t bf16_row_size(int cols) { return 2 * (size_t)cols; }
 
-/* A lane of 32 bits holds two neighbouring weights. Moved to the upper half, each is a float. */
+/* A bf16 in the upper half of 32 bits is a float. */
 static inline Floats load_bf16s(const void *group, int k) {
     return (Floats)(((const Words *)group)[k / 2] << (16 - 16 * (k % 2)) & 0xFFFF0000);
 }
@@ -647,11 +665,10 @@ static void store_int8(void *row, const float *x, int cols) {
     }
 }
 
-/* A lane of 32 bits holds four neighbouring weights. Moved to the top byte, each is 2^24 times too
- * large; dot_int8's unit takes that back. Compilers do this better than widening bytes. */
+/* An int8 in the top byte of 32 bits is 2^24 times too large; dot_int8's unit takes that back. */
 static inline Floats load_int8s(const void *group, int k) {
     Words words = ((const Words *)group)[k / 4] << (24 - 8 * (k % 4));
-    words &= k % 4 ? 0xFF000000 : 0xFFFFFFFF;           // below the lowest weight there are zeros
+    if (k % 4 > 0) words &= 0xFF000000;     // a shift by 24 has left zeros there
     return __builtin_convertvector((Ints)words, Floats);
 }
 
@@ -774,7 +791,7 @@ enum { PIECES = 8 };                        // of a matrix, for each thread. Mem
                                             // in long pieces: 48 rows took up to 30 % longer
 
 /* out[ROWS][lanes] = a · x[n][lanes], where a[row * row_stride + k * stride] is a's element
- * (row, k). lanes, WIDTH or LANES, is a constant where this is called: the sums are 6 or 12
+ * (row, k). In tile's two copies of this lanes is a constant, WIDTH or LANES: the sums are 6 or 12
  * registers, which gcc and clang keep in place for the whole loop. */
 __attribute__((always_inline))
 static inline void tile_of(float *out, const float *a, size_t row_stride, size_t stride,
@@ -828,15 +845,6 @@ static void multiply_tiles(const Step *s, int item, float *weights) {   // [ROWS
     }
 }
 
-/* packed[n][cols + PADDING] = x[n][cols] in the order in which load_bf16s (step 2) and load_int8s
- * (step 4) bring out the weights: first the neighbours at 0, step, 2 * step, ... */
-static void interleave(float *packed, const float *x, int n, int cols, int step) {
-    for (int t = 0; t < n; t++, x += cols, packed += PADDING)
-        for (int i = 0; i < cols; i += step * WIDTH)
-            for (int k = 0; k < step; k++)
-                for (int lane = 0; lane < WIDTH; lane++) *packed++ = x[i + step * lane + k];
-}
-
 /* For few: each row is multiplied as it is read. */
 static void multiply_rows(const Step *s, int item, float *weights) {
     const Matrix *w = s->w;
@@ -868,7 +876,8 @@ static void attend_few(const Step *s, int head, float *scores) {
     attend_head(s->run, s->layer, s->n, head, scores, fast_dot);
 }
 
-/* As attend_head for many tokens: LANES queries side by side, in tiles of the matrix product. */
+/* As attend_head for many tokens: LANES queries side by side, in tiles of the matrix product. The
+ * last tiles read beyond the last key, or a value's last column; what comes of it is not used. */
 static void attend_many(const Step *s, int item, float *scratch) {
     const Run *r = s->run;
     const Model *m = r->model;
@@ -911,9 +920,12 @@ static void attend_many(const Step *s, int item, float *scratch) {
 }
 
 static void attend(Run *r, int layer, int n) {
-    if (r->plain) { plain_attend(r, layer, n); return; }
+    int n_heads = r->model->header.n_heads;
+    for (int head = 0; r->plain && head < n_heads; head++)
+        attend_head(r, layer, n, head, r->scores, dot);
+    if (r->plain) return;
     Step step = { .run = r, .n = n, .layer = layer };
-    int n_items = r->model->header.n_heads * (n > FEW ? (n + LANES - 1) / LANES : 1);
+    int n_items = n_heads * (n > FEW ? (n + LANES - 1) / LANES : 1);
     parallel(n > FEW ? attend_many : attend_few, &step, n_items,
              2.0 * n * (r->position + n) * r->model->q_dim);
 }
@@ -1067,6 +1079,9 @@ static Run new_run(const Model *m, int n_threads, int context, bool plain) {
 /* =============================================================================================
  * Part III. The program
  * ========================================================================================== */
+#include <sys/ioctl.h>
+#include <termios.h>
+#include <time.h>
 
 enum { GENERATE = 1, SCORE = 2, ANSWER = 4, COMPARE = 8, INFO = 16, QUANTIZE = 32 };   // commands
 enum { PROMPTED = GENERATE | SCORE | ANSWER | COMPARE, ANY = PROMPTED | INFO | QUANTIZE };
@@ -1203,55 +1218,66 @@ static double seconds(void) {
 }
 
 /* ---- Output: text, --stop, --watch, --logits ----------------------------------------------- */
+static Bytes tail(const Text *text, size_t from) {
+    return (Bytes){ text->data + from, text->n - from };
+}
+
+/* Returns the --stop text that `rest` begins with or, if not `whole`, that begins with `rest`. */
+static const Bytes *find_stop(Bytes rest, bool whole) {
+    for (size_t i = 0; i < o.stops.n; i++) {
+        const Bytes *stop = &o.stops.text[i];
+        size_t n = whole ? stop->n : rest.n;                // bytes that must agree
+        if (n <= stop->n && n <= rest.n && memcmp(rest.data, stop->data, n) == 0) return stop;
+    }
+    return NULL;
+}
+
 /* Takes the next bytes of the text and prints what is certain: not what may become a --stop text,
  * and on a terminal no half character. After the last bytes all is certain. Returns the --stop text
  * that is complete now, or NULL. */
 static const Bytes *write_text(Session *s, Bytes bytes, bool last) {
     const Bytes *found = NULL;
+    size_t begin = s->released, at;
     push_bytes(&s->text, bytes.data, bytes.n);
-    size_t begin = s->released, certain = s->text.n;
-    for (size_t at = begin; at < s->text.n && !found && !last; at++) {
-        Bytes rest = { s->text.data + at, s->text.n - at }, after = rest;
+    for (at = begin; at < s->text.n && !last && !found; at++)
+        if ((found = find_stop(tail(&s->text, at), true))) s->text.n = at;
+    for (at = begin; at < s->text.n && !last && !found; at++) {
+        Bytes rest = tail(&s->text, at);
         Char c;
-        next_char(&after, &c);
-        if (c.kind == UTF8_CUT && isatty(1) && at < certain) certain = at;
-        for (size_t i = 0; i < o.stops.n && !found; i++) {
-            const Bytes *stop = &o.stops.text[i];
-            bool complete = stop->n <= rest.n;
-            if (memcmp(rest.data, stop->data, complete ? stop->n : rest.n) != 0) continue;
-            if (complete) found = stop;
-            if (complete || at < certain) certain = at;     // the first match, full or partial
-        }
+        if (find_stop(rest, false)) break;
+        if (next_char(&rest, &c) && c.kind == UTF8_CUT && isatty(1)) break;
     }
-    if (found) s->text.n = certain;
-    s->released = certain;
-    if (certain == begin || o.watch || o.compare) return found;         // a table is shown instead
-    Bytes text = { s->text.data + begin, certain - begin };
+    s->released = last || found ? s->text.n : at;
+    if (s->released == begin || o.watch || o.compare) return found;     // a table is shown instead
+    Bytes text = { s->text.data + begin, s->released - begin };
     if (isatty(1)) fputs(visible(s->model, text, FLOWING, INT_MAX), stdout);
     else fwrite(text.data, 1, text.n, stdout);
     flush_output();
     return found;
 }
 
-/* A row of --watch, --score and --answer: tab-separated, or on a terminal as wide as it is now,
- * with a bar for P(<|im_end|>). What does not fit is left out, the id first. p[vocab_size] is NULL
- * for the first token of a text. An alternative is a row of --top. */
+/* A row of --watch, --score and --answer. p[vocab_size] are the probabilities there, NULL for the
+ * first token of a text. An alternative is a row of --top. */
 static void print_row(const Model *m, int n, int id, const float *p, bool alternative) {
-    int width = terminal_width(0), token = width < 72 ? 10 : 14;
-    bool heading = n == 1 && !alternative, ids = width >= 60, documents = width >= 50;
-    int bar = max_int(0, width - 22 - 8 * ids - token - 7 * documents);
+    int width = terminal_width(0);
+    bool heading = n == 1 && !alternative;
     double p_im_end = p ? p[m->header.im_end] : NAN, p_document = p ? p[m->header.endoftext] : NAN;
-    if (width == 0) {
+    if (width == 0) {                       // tab-separated, for other programs
         printf("%s%d\t%d\t", heading ? "n\tid\tpiece\tp\tp_im_end\tp_endoftext\n" : "", n, id);
         write_piece(&m->tokenizer, stdout, token_bytes(&m->tokenizer, id));
         printf("\t%.9g\t%.9g\t%.9g\n", p ? p[id] : NAN, p_im_end, p_document);
         return;
     }
+    // As wide as the terminal is now. The bar has what the columns leave of it: "1234  ", the id,
+    // the token, " 0.1234" and "  0.1234 ", " 0.1234". Where there is no room the id goes first.
+    bool wide = width >= 72, ids = width >= 60, documents = width >= 50;
+    int token = wide ? 14 : 10, bar = width - (6 + ids * 8 + token + 7 + 9 + documents * 7);
     if (heading) {
-        const char *end = width < 72 ? "<|im_end|>" : "P(<|im_end|>)";
-        const char *document = width < 72 ? "<|endoftext|>" : "P(<|endoftext|>)";
-        printf("   n  %s%-*s     p  %s", ids ? "    id  " : "", token + 1, "token", end);
-        printf(documents ? "%*s\n" : "\n", bar + 14 - (int)strlen(end), document);
+        printf("   n  %s%-*s     p  %s", ids ? "    id  " : "", token + 1, "token",
+               wide ? "P(<|im_end|>)" : "<|im_end|>");
+        if (documents)
+            printf("%*s", bar + (wide ? 1 : 4), wide ? "P(<|endoftext|>)" : "<|endoftext|>");
+        puts("");
     }
     if (alternative) printf("%6s", "");
     else printf("%4d  ", n);
@@ -1267,7 +1293,7 @@ static void print_row(const Model *m, int n, int id, const float *p, bool altern
         if (green) fputs("\033[0m", stdout);
         if (documents) printf(" %6.4f", fmin(p_document, 0.9999));
     }
-    putchar('\n');
+    puts("");
 }
 
 typedef struct Observed {                    // what the model thought where a token was chosen
@@ -1425,7 +1451,8 @@ static void score_answers(Session *s) {
     for (size_t i = 0; i < o.answers.n; i++) {
         s->history.n = prompt;
         s->run.position = min_int(s->run.position, (int)prompt - 1);
-        encode(&s->model->tokenizer, o.answers.text[i], !s->chat, &s->history);
+        encode(&s->model->tokenizer, o.answers.text[i], s->chat ? AS_TEXT : WITH_SPECIAL,
+               &s->history);
         if (s->chat) push_id(&s->history, s->model->header.im_end);
         score(s, (int)prompt);
     }
@@ -1446,13 +1473,13 @@ static void print_case(const char *name, const Session *s, const Turn *turn) {
 
 /* --compare, one of the two models. It runs once without stopping; where it stops is a prefix. */
 static void show_cases(Session *s) {
-    printf("%s weights: %s\n", s->model->header.kind ? "chat" : "base",
+    printf("%s weights: %s\n", s->model->header.kind == CHAT ? "chat" : "base",
            visible(s->model, bytes_of(s->model->file.path), ONE_LINE, terminal_width(100) - 16));
     flush_output();
     Turn turn = run_turn(s), stopping = turn;
     for (int i = turn.n_new - 1; i >= 0; i--)
         if (is_stop(&s->model->header, s->chat, s->observed[i].id))
-            stopping = (Turn){ STOP_TOKEN, NULL, i + 1 };
+            stopping = (Turn){ STOP_TOKEN, i + 1, NULL };
     print_case("  runner stops    ", s, &stopping);
     if (stopping.n_new < turn.n_new) print_case("  runner runs on  ", s, &turn);
     else puts("  runner runs on  the same text");
@@ -1487,7 +1514,7 @@ static void print_info(const Model *m) {
     bool agree = h->tokenizer_eos < 0;      // the files, about what ends a text
     int room = terminal_width(1000) - 17;
     printf("name             %s\n", visible(m, bytes_of(h->name), ONE_LINE, room));
-    printf("kind             %s%s\n", h->kind ? "chat" : "base",
+    printf("kind             %s%s\n", h->kind == CHAT ? "chat" : "base",
            h->chatml ? "" : ", without a ChatML template");
     printf("weights          %s, %.1f MB\n", m->output.type->name, (double)h->weights_size * 1e-6);
     printf("dim              %d\nhidden_dim       %d\nn_layers         %d\nn_heads          %d\n"
@@ -1551,64 +1578,71 @@ typedef enum { HEADING, SWITCH, TEXT, TEXTS, WHOLE, REAL } Kind;
 /* All flags: the help is printed from this list, and it says which go together. One that does not
  * go with GENERATE is a command itself. The help fits 60 columns. */
 static const struct Flag {
-    const char *usage;                      // "  -n, --max-tokens N", or a heading of the help
+    char letter;                            // -n, or 0
+    const char *name, *value;               // --max-tokens N; or a heading of the help
     Kind kind;
     void *target;                           // in o: a bool, const char *, Texts or Number
     double min, max;                        // of a number
     int commands;
     const char *help;
 } flags[] = {
-    { "prompt (default: standard input; -s, -m: the checkpoint's)", HEADING, NULL, 0, 0, 0, "" },
-    { "  -p, --prompt TEXT", TEXTS, &o.prompts, 0, 0, PROMPTED, "a prompt; again: the next turn" },
-    { "  -s, --system TEXT", TEXT, &o.system, 0, 0, PROMPTED, "system message; \"\": no turn" },
-    { "  -m, --mode base|chat", TEXT, &o.mode, 0, 0, PROMPTED, "frame and stop as this kind does" },
-    { "      --ids \"ID ID ...\"", TEXT, &o.ids, 0, 0, GENERATE | SCORE, "token ids, as they are" },
-    { "stopping (default of -n: the checkpoint's, or 512)", HEADING, NULL, 0, 0, 0, "" },
-    { "  -n, --max-tokens N", WHOLE, &o.max_tokens, 0, INT32_MAX, PROMPTED, "new tokens a turn" },
-    { "      --stop TEXT", TEXTS, &o.stops, 0, 0, GENERATE | COMPARE, "stop at TEXT; repeatable" },
-    { "      --ignore-stop", SWITCH, &o.ignore_stop, 0, 0, GENERATE, "print stop tokens, run on" },
-    { "      --no-think", SWITCH, &o.no_think, 0, 0, PROMPTED, "reasoning models answer at once" },
-    { "      --compare BASE.bin", TEXT, &o.compare, 0, 0, COMPARE, "both models, stopping or not" },
-    { "      --watch", SWITCH, &o.watch, 0, 0, GENERATE, "each token, its P, P(<|im_end|>)" },
-    { "      --top N", WHOLE, &o.top, 1, 1000, GENERATE, "with --watch: the N most likely" },
-    { "      --pace MS", WHOLE, &o.pace, 0, 3600e3, GENERATE, "wait so long after each token" },
-    { "      --score", SWITCH, &o.score, 0, 0, SCORE, "--watch of the prompt; perplexity" },
-    { "      --answer TEXT", TEXTS, &o.answers, 0, 0, ANSWER, "--watch of TEXT as the answer" },
-    { "sampling (defaults: the checkpoint's generation_config)", HEADING, NULL, 0, 0, 0, "" },
-    { "      --temp T", REAL, &o.temperature, 0, 1e6, ANY, "divides the logits; 0: --greedy" },
-    { "      --top-k K", WHOLE, &o.top_k, 0, INT32_MAX, ANY, "only the K most likely; 0: all" },
-    { "      --top-p P", REAL, &o.top_p, 0, 1, ANY, "as few as have P together; 1: all" },
-    { "      --min-p P", REAL, &o.min_p, 0, 1, ANY, "at least P times the likeliest" },
-    { "      --repeat-penalty R", REAL, &o.penalty, 1e-6, 1e6, ANY, "on what appeared; 1: none" },
-    { "      --seed S", WHOLE, &o.seed, 0, 1.8e19, ANY, "the same seed, the same text" },
-    { "      --greedy", SWITCH, &o.greedy, 0, 0, ANY, "always the most likely token" },
-    { "machine (defaults: the checkpoint's limit, all processors)", HEADING, NULL, 0, 0, 0, "" },
-    { "  -c, --context N", WHOLE, &o.context, 1, 1 << 24, ANY, "positions kept" },
-    { "  -t, --threads N", WHOLE, &o.threads, 1, 1024, ANY, "threads that calculate" },
-    { "      --plain", SWITCH, &o.plain, 0, 0, ANY, "the plain loops of Part I, slowly" },
-    { "files (to be read, to be written)", HEADING, NULL, 0, 0, 0, "" },
-    { "      --info", SWITCH, &o.info, 0, 0, INFO, "what MODEL.bin is" },
-    { "      --quantize OUT.bin", TEXT, &o.quantize, 0, 0, QUANTIZE, "write an int8 copy" },
-    { "      --logits OUT.f32", TEXT, &o.logits, 0, 0, GENERATE | SCORE | ANSWER, "raw logits" },
-    { "  -v, --verbose", SWITCH, &o.verbose, 0, 0, ANY, "the speed line on a terminal, too" },
-    { "  -h, --help", SWITCH, &o.help, 0, 0, ANY, "these lines" },
+    { .name = "prompt (default: standard input; -s, -m: the checkpoint's)", .kind = HEADING },
+    { 'p', "prompt", "TEXT", TEXTS, &o.prompts, 0, 0, PROMPTED, "a prompt; again: the next turn" },
+    { 's', "system", "TEXT", TEXT, &o.system, 0, 0, PROMPTED, "system message; \"\": no turn" },
+    { 'm', "mode", "base|chat", TEXT, &o.mode, 0, 0, PROMPTED, "frame and stop as this kind does" },
+    { 0, "ids", "\"ID ID ...\"", TEXT, &o.ids, 0, 0, GENERATE | SCORE, "token ids, as they are" },
+    { .name = "stopping (default of -n: the checkpoint's, or 512)", .kind = HEADING },
+    { 'n', "max-tokens", "N", WHOLE, &o.max_tokens, 0, INT32_MAX, PROMPTED, "new tokens a turn" },
+    { 0, "stop", "TEXT", TEXTS, &o.stops, 0, 0, GENERATE | COMPARE, "stop at TEXT; repeatable" },
+    { 0, "ignore-stop", "", SWITCH, &o.ignore_stop, 0, 0, GENERATE, "print stop tokens, run on" },
+    { 0, "no-think", "", SWITCH, &o.no_think, 0, 0, PROMPTED, "reasoning models answer at once" },
+    { 0, "compare", "BASE.bin", TEXT, &o.compare, 0, 0, COMPARE, "both models, stopping or not" },
+    { 0, "watch", "", SWITCH, &o.watch, 0, 0, GENERATE, "each token, its P, P(<|im_end|>)" },
+    { 0, "top", "N", WHOLE, &o.top, 1, 1000, GENERATE, "with --watch: the N most likely" },
+    { 0, "pace", "MS", WHOLE, &o.pace, 0, 3600e3, GENERATE, "wait so long after each token" },
+    { 0, "score", "", SWITCH, &o.score, 0, 0, SCORE, "--watch of the prompt; perplexity" },
+    { 0, "answer", "TEXT", TEXTS, &o.answers, 0, 0, ANSWER, "--watch of TEXT as the answer" },
+    { .name = "sampling (defaults: the checkpoint's generation_config)", .kind = HEADING },
+    { 0, "temp", "T", REAL, &o.temperature, 0, 1e6, ANY, "divides the logits; 0: --greedy" },
+    { 0, "top-k", "K", WHOLE, &o.top_k, 0, INT32_MAX, ANY, "only the K most likely; 0: all" },
+    { 0, "top-p", "P", REAL, &o.top_p, 0, 1, ANY, "as few as have P together; 1: all" },
+    { 0, "min-p", "P", REAL, &o.min_p, 0, 1, ANY, "at least P times the likeliest" },
+    { 0, "repeat-penalty", "R", REAL, &o.penalty, 1e-6, 1e6, ANY, "on what appeared; 1: none" },
+    { 0, "seed", "S", WHOLE, &o.seed, 0, 1.8e19, ANY, "the same seed, the same text" },
+    { 0, "greedy", "", SWITCH, &o.greedy, 0, 0, ANY, "always the most likely token" },
+    { .name = "machine (defaults: the checkpoint's limit, all processors)", .kind = HEADING },
+    { 'c', "context", "N", WHOLE, &o.context, 1, 1 << 24, ANY, "positions kept" },
+    { 't', "threads", "N", WHOLE, &o.threads, 1, 1024, ANY, "threads that calculate" },
+    { 0, "plain", "", SWITCH, &o.plain, 0, 0, ANY, "the plain loops of Part I, slowly" },
+    { .name = "files (to be read, to be written)", .kind = HEADING },
+    { 0, "info", "", SWITCH, &o.info, 0, 0, INFO, "what MODEL.bin is" },
+    { 0, "quantize", "OUT.bin", TEXT, &o.quantize, 0, 0, QUANTIZE, "write an int8 copy" },
+    { 0, "logits", "OUT.f32", TEXT, &o.logits, 0, 0, GENERATE | SCORE | ANSWER, "raw logits" },
+    { 'v', "verbose", "", SWITCH, &o.verbose, 0, 0, ANY, "the speed line on a terminal, too" },
+    { 'h', "help", "", SWITCH, &o.help, 0, 0, ANY, "these lines" },
 };
 enum { N_FLAGS = sizeof flags / sizeof *flags };
 
 static void print_help(void) {
     puts("usage: ./qwen MODEL.bin [options]\n");
-    for (int k = 0; k < N_FLAGS; k++) printf("%-26s%s\n", flags[k].usage, flags[k].help);
+    for (const struct Flag *f = flags; f < flags + N_FLAGS; f++) {
+        if (f->kind == HEADING) { puts(f->name); continue; }
+        char letter[] = { '-', f->letter, ',', 0 };
+        int n = printf("  %3s --%s %s", f->letter ? letter : "", f->name, f->value);
+        printf("%*s%s\n", 26 - n, "", f->help);
+    }
     flush_output();
+}
+
+static void push_text(Texts *texts, Bytes text) {
+    texts->text = grow(texts->text, &texts->capacity, texts->n + 1, sizeof *texts->text);
+    texts->text[texts->n++] = text;
 }
 
 static void set_flag(const struct Flag *flag, const char *given, char *value) {
     if (flag->kind == SWITCH) *(bool *)flag->target = true;
     if (flag->kind == TEXT) *(const char **)flag->target = value;
-    if (flag->kind == TEXTS) {
-        Texts *texts = flag->target;
-        texts->text = grow(texts->text, &texts->capacity, texts->n + 1, sizeof *texts->text);
-        texts->text[texts->n++] = bytes_of(value);
-    }
+    if (flag->kind == TEXTS) push_text(flag->target, bytes_of(value));
     if (flag->kind != WHOLE && flag->kind != REAL) return;
     char *end;
     Number number = { true, strtod(value, &end), strtoull(value, NULL, 10) };
@@ -1619,11 +1653,9 @@ static void set_flag(const struct Flag *flag, const char *given, char *value) {
     *(Number *)flag->target = number;
 }
 
-/* Whether a flag is spelt so: a word of its usage. */
-static bool is_spelling(const struct Flag *flag, const char *given) {
-    const char *at = flag->kind == HEADING ? NULL : strstr(flag->usage, given);
-    return at && given[0] == '-' && !strpbrk(given, ", ") && at[-1] == ' '
-        && strchr(", ", at[strlen(given)]);                 // the end of the usage counts, too
+static bool is_flag(const char *given, const struct Flag *flag) {
+    if (strncmp(given, "--", 2) == 0) return strcmp(given + 2, flag->name) == 0;
+    return given[0] == '-' && given[1] && given[1] == flag->letter && !given[2];
 }
 
 /* Fills in o. Dies if the flags make no sense together. */
@@ -1632,7 +1664,7 @@ static void parse_options(int argc, char **argv) {
     int which = 0;                                          // index of the one that is the command
     for (int i = 1; i < argc; i++) {
         int k = 0;
-        while (k < N_FLAGS && !is_spelling(&flags[k], argv[i])) k++;
+        while (k < N_FLAGS && !is_flag(argv[i], &flags[k])) k++;
         if (k == N_FLAGS && argv[i][0] == '-') die(2, "no such flag: %s: see --help", argv[i]);
         if (k == N_FLAGS && o.model)
             die(2, "two models: %s, %s: a prompt goes after -p", o.model, argv[i]);
@@ -1679,7 +1711,7 @@ static void warn_memory(const Run *r) {
 
 static Session new_session(const Model *m, int n_threads) {
     const Header *h = &m->header;
-    bool chat = o.mode ? strcmp(o.mode, "chat") == 0 : o.compare || h->kind == 1;
+    bool chat = o.mode ? strcmp(o.mode, "chat") == 0 : o.compare || h->kind == CHAT;
     if (chat && !h->chatml) die(1, "its template is not ChatML: %s: use -m base", m->file.path);
     if (o.system && !chat) die(2, "a base model has no system message: -s: add -m chat");
     if (o.no_think && !(chat && h->cuts_reasoning))
@@ -1718,7 +1750,7 @@ static void forget(Session *s) {
 static void ask(Session *s, Bytes text, bool conversation) {
     if (o.command != GENERATE || !s->chat) forget(s);
     bool first = s->history.n == 0;
-    if (o.ids) read_ids(o.ids, "--ids", s->model->header.vocab_size, &s->history);
+    if (o.ids) read_ids(text.data, "--ids", s->model->header.vocab_size, &s->history);
     else add_prompt(s, text);
     int room = s->run.context - (int)s->history.n, wanted = first ? 0 : min_int(32, s->max_tokens);
     if (conversation && room < wanted) {
@@ -1761,15 +1793,15 @@ static bool read_line(Text *line) {
 }
 
 /* Standard input as one prompt, without a byte-order mark and one final newline. */
-static Text read_prompt(void) {
+static Bytes read_prompt(void) {
     waiting = 1;
     Text text = read_input();
     waiting = 0;
     if (text.n > 0 && text.data[text.n - 1] == '\n') text.n--;
     if (text.n > 0 && text.data[text.n - 1] == '\r') text.n--;
     if (text.n >= 3 && memcmp(text.data, "\xEF\xBB\xBF", 3) == 0)
-        memmove(text.data, text.data + 3, text.n -= 3);
-    return text;
+        return tail(&text, 3);
+    return (Bytes){ text.data, text.n };
 }
 
 /* Those that this process may use (taskset), where the system tells, or all. */
@@ -1807,16 +1839,15 @@ int main(int argc, char **argv) {
     static Session sessions[2];
     for (int i = 0; i < n; i++) sessions[i] = new_session(&models[i], n_threads);
     sessions[0].logits = logits;            // --compare writes none
-    bool typed = !o.ids && o.prompts.n == 0, conversation = typed && isatty(0);
-    Text line = { 0 };                      // a prompt that is typed or piped
-    if (typed && !conversation) line = read_prompt();
-    while (conversation && read_line(&line))
+    if (o.ids) push_text(&o.prompts, bytes_of(o.ids));
+    bool conversation = o.prompts.n == 0 && isatty(0);
+    if (o.prompts.n == 0 && !conversation) push_text(&o.prompts, read_prompt());
+    for (Text line = { 0 }; conversation && read_line(&line); )
         for (int k = 0; k < n && line.n > 0 && !interrupted; k++)
-            ask(&sessions[k], (Bytes){ line.data, line.n }, true);
-    for (size_t i = 0; !conversation && (i == 0 || i < o.prompts.n); i++) {
+            ask(&sessions[k], tail(&line, 0), true);
+    for (size_t i = 0; i < o.prompts.n; i++) {
         if (i > 0) interrupted = 0;         // a Ctrl-C has ended the turn before
-        Bytes text = o.prompts.n > 0 ? o.prompts.text[i] : (Bytes){ line.data, line.n };
-        for (int k = 0; k < n && !interrupted; k++) ask(&sessions[k], text, false);
+        for (int k = 0; k < n && !interrupted; k++) ask(&sessions[k], o.prompts.text[i], false);
     }
     if (interrupted && !conversation) return 130;           // an unfinished --logits file goes
     if (o.logits) finish_file(sessions[0].logits, o.logits);

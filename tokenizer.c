@@ -22,7 +22,6 @@
 #include <unistd.h>
 
 /* -- Text ----------------------------------------------------------------------------------- */
-
 typedef struct { const char *data; size_t n; } Bytes;       // a text, or what is left of it
 
 static Bytes bytes_of(const char *string) { return (Bytes){ string, strlen(string) }; }
@@ -76,7 +75,6 @@ static void end_line(char *line) {
 }
 
 /* -- Errors and memory ---------------------------------------------------------------------- */
-
 static const char *program = "tokenizer";   // error lines begin with it
 static char *unfinished;                    // the path of a file that is being written, or NULL
 
@@ -118,7 +116,6 @@ static void push_bytes(Text *text, const void *bytes, size_t n) {
 }
 
 /* -- Input and output ----------------------------------------------------------------------- */
-
 /* A reader that closes the pipe early (`| head -1`) is a quiet end, a full disk an error. */
 static void flush_output(void) {
     if (fflush(stdout) == 0 && !ferror(stdout)) return;
@@ -185,6 +182,7 @@ typedef struct {
     char name[64], system[768];             //  316, 380  UTF-8; only the name ends in a NUL
 } Header;                                   // 1148  and 4 bytes of padding
 _Static_assert(sizeof(Header) == 1152, "the header is 1,152 bytes");
+enum { BASE, CHAT };                                        // values of kind
 enum { OPENS_NOTHING, OPENS_ANSWER, OPENS_THINKING };       // values of opening
 
 typedef struct {
@@ -371,7 +369,6 @@ static Tokenizer open_tokenizer(const File *file) {
 }
 
 /* -- Characters ----------------------------------------------------------------------------- */
-
 typedef enum { OTHER, LETTER, NUMBER, SPACE, END } Class;   // \p{L}, \p{N}, \s; END: no character
 
 /* 16 bits for each character: bits 0-7 its combining class, 8-9 its Class, 10 whether NFC may
@@ -395,7 +392,6 @@ static void write_piece(const Tokenizer *t, FILE *out, Bytes piece) {
 }
 
 /* -- NFC (Unicode Standard Annex 15) -------------------------------------------------------- */
-
 /* A text is a list of keys, one for each character. From the top a key holds the character's
  * combining class, its place and its code point, so that sorting keys as numbers puts characters
  * into canonical order: by class, and within a class by place. */
@@ -461,7 +457,6 @@ static void normalize(const Tokenizer *t, Keys *text) {
 }
 
 /* -- Split ---------------------------------------------------------------------------------- */
-
 static Class class_at(const Tokenizer *t, const Keys *text, size_t i) {
     uint32_t c = char_at(text, i);
     return c < ADDED ? char_properties(t, c) >> 8 & 3 : END;
@@ -498,10 +493,12 @@ static size_t word_end(const Tokenizer *t, const Keys *text, size_t i) {
 }
 
 /* -- BPE (Sennrich et al. 2016) ------------------------------------------------------------- */
-
-/* The tokens of a word are a linked list, at first one for each byte. A tree holds the merges of
- * neighbours: the root is the one of the lowest rank, and of these the leftmost. So a word of n
- * bytes takes n log n steps. */
+/* A word is at first a token for each byte. Of all neighbours that a merge joins, those of the
+ * lowest rank are joined, the leftmost first, until no merge is left.
+ *
+ * To look through all neighbours each time would take n^2 steps for n bytes, and a Chinese sentence
+ * is one word. So the tokens are a linked list, and a tree holds the merges of neighbours: its root
+ * is the one that is next. That takes n log n steps. */
 typedef struct {
     uint32_t id, merged;                    // the token, and what it and the next one merge to
     uint32_t previous, next;                // the last one's next is the number of bytes
@@ -564,7 +561,6 @@ static void merge_word(const Tokenizer *t, Word *w, const Keys *text, size_t beg
 }
 
 /* -- Encode --------------------------------------------------------------------------------- */
-
 /* Returns where added[k] ends if it is in a text at i, or else i. */
 static size_t match_added(const Tokenizer *t, uint32_t k, const Keys *text, size_t i) {
     Bytes token = token_bytes(t, (int)(t->added[k] & ADDED_ID));
@@ -591,8 +587,10 @@ static void cut_added(const Tokenizer *t, Keys *text, uint32_t normalized, bool 
     text->n = kept;
 }
 
-/* Appends the ids of a text. Added tokens such as <tool_call> are cut out first, and what is
- * between them is encoded apart. If not `special`, <|im_end|> and other special tokens are text. */
+enum { AS_TEXT, WITH_SPECIAL };             // how <|im_end|> and its like are read in a text
+
+/* Appends the ids of a text. Added tokens are cut out first, <tool_call> always, <|im_end|> and
+ * other special ones only WITH_SPECIAL. What is between them is encoded apart. */
 static void encode(const Tokenizer *t, Bytes text, bool special, Ids *ids) {
     Keys chars = { 0 };
     Word word = { 0 };
@@ -612,7 +610,6 @@ static void encode(const Tokenizer *t, Bytes text, bool special, Ids *ids) {
 }
 
 /* -- The program ---------------------------------------------------------------------------- */
-
 #ifndef QWEN_C
 
 static const char usage[] =
