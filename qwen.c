@@ -7,7 +7,7 @@
  *
  *     I.   The model      All of Qwen in plain loops, up to the rule that ends an answer.
  *     II.  The machine    What makes it fast and safe. Skip it at first.
- *     III. The program    Text, tables, commands, flags, main. Skip all of it but print_verdict.
+ *     III. The program    Text, tables, commands, flags, main. Skip all of it but judge.
  *
  * The way of a text: encode cuts it into tokens, numbered pieces of words. The embedding has a
  * vector of dim floats for each. forward takes these vectors through the layers, where attention
@@ -67,8 +67,7 @@ typedef struct {
 typedef struct {                            // one model at work
     const Model *model;
     int context, position;                  // tokens that the KV cache can hold; that it holds
-    float *keys, *values;                   // [n_layers][n_kv_heads][context][head_dim]  the cache:
-                                            // no later token changes them, so they are kept
+    float *keys, *values;                   // [n_layers][n_kv_heads][context][head_dim]  the cache
     float *x, *normed, *delta;              // [BATCH][dim]  the residual stream, which each block
                                             // adds to; its RMSNorm; what the block adds
     float *q, *k, *v;                       // [BATCH][q_dim], [BATCH][kv_dim], [BATCH][kv_dim]
@@ -87,17 +86,13 @@ static inline float exponential(float x);                       // e^x: expf doe
 static void load_row(float *out, const Matrix *m, int row);     // out[cols] = the row as floats
 static void check_finite(const Model *m, const float *x, int n);        // dies if one is not
 
-/* The float of these 32 bits. */
-static inline float float_of(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
 /* A bf16 is the upper half of a float: the same sign and exponent, 7 of 23 bits of fraction. */
 static void load_bf16(float *out, const void *row, int cols) {
     const uint16_t *w = row;
-    for (int i = 0; i < cols; i++) out[i] = float_of((uint32_t)w[i] << 16);
+    for (int i = 0; i < cols; i++) {
+        uint32_t bits = (uint32_t)w[i] << 16;
+        memcpy(&out[i], &bits, sizeof bits);
+    }
 }
 
 static float dot(const float *a, const float *b, int n) {
@@ -135,10 +130,11 @@ static void softmax(float *x, int n) {
     for (int i = 0; i < n; i++) x[i] /= sum;
 }
 
-/* RoPE (Su et al. 2021) rotates pair i of a head by the angle position * theta^(-2i / head_dim).
- * This computes cosine and sine[n][head_dim / 2] for n positions, in floats as the reference does.
- * Pair i is (i, i + head_dim / 2). Were it (2i, 2i + 1), numbers would turn with other partners and
- * at other speeds than in training: positions would be misread, and no error would show it. */
+/* Attention alone would not see the order of tokens. RoPE (Su et al. 2021) shows it: it rotates
+ * pair i of a head by the angle position * theta^(-2i / head_dim). This computes cosine and
+ * sine[n][head_dim / 2] for n positions, in floats as the reference does. Pair i is (i, i +
+ * head_dim / 2). Were it (2i, 2i + 1), numbers would turn with other partners and at other speeds
+ * than in training: positions would be misread, and no error would show it. */
 static void rope_angles(float *cosine, float *sine, int position, int n, const Header *h) {
     for (int t = 0; t < n; t++)
         for (int i = 0; i < h->head_dim / 2; i++) {
@@ -162,7 +158,8 @@ static void rope(float *x, const float *cosine, const float *sine, int n, int n_
             }
 }
 
-/* The offset of a KV head's contiguous [context][head_dim] block in the cache. */
+/* The KV cache: no later token changes a token's keys and values. They are kept, so each token goes
+ * through the layers once. Returns the offset of a KV head's [context][head_dim] block in it. */
 static size_t cache_offset(const Run *r, int layer, int kv_head) {
     const Header *h = &r->model->header;
     return ((size_t)layer * h->n_kv_heads + kv_head) * r->context * h->head_dim;
@@ -275,7 +272,8 @@ typedef struct {
     float *probabilities;                   // [vocab_size]  of the candidates
 } Sampler;
 
-static int preselect(Candidate *c, const float *logits, int n, int k);  // k and a few; Part II
+static int preselect(Candidate *c, const float *logits, int n, int k);  // c = the k likeliest, and
+                                        // some more: keep_top_k alone would be slow; Part II
 static double random_uniform(uint64_t *state);                          // from [0, 1); Part II
 
 /* The repetition penalty (Keskar et al. 2019): out[n] = logits[n], but lower for each id that
@@ -329,9 +327,8 @@ static int keep_min_p(Candidate *c, int n, float min_p) {
 }
 
 /* Chooses the next token from logits[n]. top_p is a share of what top-k left, and a checkpoint's
- * numbers were chosen in that order. Of 0.4, 0.3, 0.2, 0.1, top-k 2 and then top-p 0.5 keep one
- * token, since 0.4 is 0.57 of what is left. The other way round they would keep two. (This is the
- * transformers library's order; that it has the temperature earlier changes no ranking.) */
+ * numbers were chosen in that order, the transformers library's. Of 0.4, 0.3, 0.2, 0.1, top-k 2 and
+ * then top-p 0.5 keep one token, since 0.4 is 0.57 of what is left; in the other order, two. */
 static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
     Candidate *c = s->candidates;
     float *p = s->probabilities;
@@ -364,16 +361,15 @@ typedef struct {                            // a conversation, or a text that is
     Run run;
     Sampler sampler;
     Ids history;                            // all ids; the cache holds the first run.position
-    size_t turn_start, answer_start;        // places in the history: its last turn, its own text
-    Text text;                              // what this turn says,
-    size_t released;                        // and how many bytes of that were printed
-    struct Observed *observed;              // [context + 1]  each token of this turn (Part III)
-    FILE *logits;                           // --logits, or NULL
+    size_t turn_start, answer_start;        // where in it the model's turn and its own text begin
+    struct Output *output;                  // what this turn says, and what was observed (Part III)
 } Session;
 
 typedef enum { STOP_TOKEN, STOP_TEXT, TOKEN_LIMIT, CONTEXT_FULL, INTERRUPTED } Reason;
-typedef struct {                            // why a turn ended; after how many new tokens;
-    Reason reason; int n_new; const Bytes *stop_text;               // by which --stop text, or NULL
+typedef struct {
+    Reason reason;                          // why it ended
+    int n_new;                              // tokens that were generated
+    const Bytes *stop_text;                 // STOP_TEXT: which
 } Turn;
 
 static volatile sig_atomic_t interrupted;   // Ctrl-C was pressed: the turn ends
@@ -391,7 +387,7 @@ static bool is_stop(const Header *h, bool chat, int id) {
 }
 
 /* Reads the history up to `end`, as far as the cache lacks it. Returns the logits after its last
- * token, or NULL if interrupted. Dies if the context has no room for it; never truncates. */
+ * token; NULL if interrupted. Dies if the context has no room for it; never truncates. */
 static const float *read_history(Session *s, int end) {
     Run *run = &s->run;
     const float *logits = NULL;
@@ -453,7 +449,8 @@ static void close_turn(Session *s) {
     encode(&s->model->tokenizer, bytes_of("\n"), AS_TEXT, &s->history);
 }
 
-/* Appends a prompt to the history: in a chat as the next turn, else as it is. */
+/* Appends a prompt to the history: in a chat as the next turn, else as it is. A conversation is
+ * add_prompt, generate, add_prompt, generate and so on (ask, in Part III). */
 static void add_prompt(Session *s, Bytes text) {
     const Header *h = &s->model->header;
     if (!s->chat) {
@@ -527,7 +524,13 @@ static inline uint32_t bits_of(float x) {
     return bits;
 }
 
-/* x in every lane. (gcc for s390x refuses vector * x.) */
+static inline float float_of(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* x in every lane. (gcc refuses vector * x where floats are calculated as doubles.) */
 static inline Floats all_lanes(float x) { return (Floats)(bits_of(x) + (Words){ 0 }); }
 
 static float add_up(Floats x) {
@@ -574,8 +577,9 @@ enum { AHEAD = 8192 };                      // bytes that are asked for before t
 enum { PADDING = 16 };                      // floats between vectors: 4,096 bytes apart, they would
                                             // push each other out of the cache
 
-/* To widen weights one by one is slow. A lane takes 32 bits as they are, two bf16 or four int8, and
- * shifts the k-th of them to its top. So with WIDTH 4 and bf16 (step 2) weights come out like this:
+/* Widening is slow: gcc 12 takes 10 instructions for 8 int8. This takes 3: a lane loads 32 bits as
+ * they are, two bf16 or four int8, and shifts the k-th of them to its top. So with WIDTH 4 and bf16
+ * (step 2) weights come out like this:
  *
  *     lanes     w0 w1 | w2 w3 | w4 w5 | w6 w7
  *     k = 0     w0      w2      w4      w6
@@ -846,16 +850,12 @@ static void multiply_tiles(const Step *s, int item, float *weights) {   // [ROWS
 }
 
 /* For few: each row is multiplied as it is read. */
-static void multiply_rows(const Step *s, int item, float *weights) {
+static void multiply_rows(const Step *s, int item, float *scratch) {
     const Matrix *w = s->w;
     float out[FEW];
+    (void)scratch;
     for (int row = item * s->piece; row < min_int((item + 1) * s->piece, w->rows); row++) {
-        if (w->cols % GROUP == 0)
-            w->type->dot(out, w->data + row * w->row_size, s->run->pool->packed, s->n, w->cols);
-        else {
-            load_row(weights, w, row);
-            for (int t = 0; t < s->n; t++) out[t] = fast_dot(weights, s->x + t * w->cols, w->cols);
-        }
+        w->type->dot(out, w->data + row * w->row_size, s->run->pool->packed, s->n, w->cols);
         for (int t = 0; t < s->n; t++)
             s->out[t * w->rows + row] = out[t] + (s->bias ? s->bias[row] : 0);
     }
@@ -863,12 +863,13 @@ static void multiply_rows(const Step *s, int item, float *weights) {
 
 static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias) {
     if (r->plain) { plain_matmul(r, out, x, n, w, bias); return; }
-    int piece = w->rows / (PIECES * r->pool->n_threads) / ROWS * ROWS + ROWS;
+    bool few = n <= FEW && w->cols % GROUP == 0;
+    int piece = w->rows / (PIECES * r->pool->n_threads) / ROWS * ROWS + ROWS;   // whole tiles
     Step step = { .run = r, .n = n, .out = out, .x = x, .w = w, .bias = bias, .piece = piece };
-    if (n > FEW) parallel(pack, &step, (n + LANES - 1) / LANES, (double)n * w->cols);
-    else if (w->cols % GROUP == 0) interleave(r->pool->packed, x, n, w->cols, w->type->step);
-    parallel(n > FEW ? multiply_tiles : multiply_rows, &step,
-             (w->rows + piece - 1) / piece, (double)w->rows * w->cols * n);
+    if (few) interleave(r->pool->packed, x, n, w->cols, w->type->step);
+    else parallel(pack, &step, (n + LANES - 1) / LANES, (double)n * w->cols);
+    parallel(few ? multiply_rows : multiply_tiles, &step, (w->rows + piece - 1) / piece,
+             (double)w->rows * w->cols * n);
 }
 
 /* ---- Fast attention ------------------------------------------------------------------------ */
@@ -921,9 +922,10 @@ static void attend_many(const Step *s, int item, float *scratch) {
 
 static void attend(Run *r, int layer, int n) {
     int n_heads = r->model->header.n_heads;
-    for (int head = 0; r->plain && head < n_heads; head++)
-        attend_head(r, layer, n, head, r->scores, dot);
-    if (r->plain) return;
+    if (r->plain) {
+        for (int head = 0; head < n_heads; head++) attend_head(r, layer, n, head, r->scores, dot);
+        return;
+    }
     Step step = { .run = r, .n = n, .layer = layer };
     int n_items = n_heads * (n > FEW ? (n + LANES - 1) / LANES : 1);
     parallel(n > FEW ? attend_many : attend_few, &step, n_items,
@@ -959,7 +961,7 @@ static double random_uniform(uint64_t *state) {
 typedef struct {                            // a tensor of the file, and where the model has it:
     Matrix *matrix;                         // a matrix of Header.weight_type,
     const float **vector;                   // or a row of floats
-    int rows, cols;
+    int rows, cols;                         // no rows: this model has no such tensor
 } Tensor;
 
 /* Lists all tensors in the order in which they stand in the file, each at the next multiple of 64
@@ -1006,13 +1008,14 @@ static void check_header(const Header *h, const char *path) {
         { "n_heads * head_dim", (double)h->n_heads * h->head_dim, 1, 1 << 20 },
         FIELD(vocab_size, 1, 1 << 24), FIELD(max_positions, 1, 1 << 24), FIELD(tied, 0, 1),
         FIELD(rms_eps, 0, 0.999999), FIELD(rope_theta, 1e-30, 1e30), FIELD(qkv_bias, 0, 1),
-        FIELD(qk_norm, 0, 1), FIELD(kind, 0, 1), FIELD(chatml, 0, 1), FIELD(opening, 0, 2),
+        FIELD(qk_norm, 0, 1), FIELD(kind, BASE, CHAT), FIELD(chatml, 0, 1), FIELD(opening, 0, 2),
         FIELD(cuts_reasoning, 0, 1), FIELD(im_start, 0, ids), FIELD(im_end, 0, ids),
         FIELD(endoftext, 0, ids), FIELD(tokenizer_eos, -1, ids), FIELD(max_new_tokens, 0, most),
         FIELD(do_sample, 0, 1), FIELD(temperature, 0, 1e6), FIELD(top_k, 0, most),
         FIELD(top_p, 0, 1), FIELD(min_p, 0, 1), FIELD(repetition_penalty, 1e-7, 1e7),
         FIELD(n_eos, 0, 32), FIELD(system_size, 0, sizeof h->system), FIELD(name[63], 0, 0),
     };
+#undef FIELD
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (!(fields[i].value >= fields[i].low && fields[i].value <= fields[i].high))   // NaN, too
             die(1, "the header's %s is %.9g, not between %.9g and %.9g: %s: export it again",
@@ -1023,7 +1026,7 @@ static void check_header(const Header *h, const char *path) {
                 h->eos[i], path);
 }
 
-/* Maps PATH and finds its tensors. Nothing is copied: the kernel reads a page when it is used. */
+/* Maps PATH and finds its tensors. No weight is copied: the kernel reads a page when it is used. */
 static void map_model(Model *m, const char *path) {
     *m = (Model){ .file = map_file(path) };
     m->header = *m->file.header;
@@ -1086,7 +1089,7 @@ static Run new_run(const Model *m, int n_threads, int context, bool plain) {
 enum { GENERATE = 1, SCORE = 2, ANSWER = 4, COMPARE = 8, INFO = 16, QUANTIZE = 32 };   // commands
 enum { PROMPTED = GENERATE | SCORE | ANSWER | COMPARE, ANY = PROMPTED | INFO | QUANTIZE };
 typedef struct { Bytes *text; size_t n, capacity; } Texts;  // of a flag that can be repeated
-typedef struct { bool given; double value; uint64_t whole; } Number;    // whole: all its digits
+typedef struct { bool given; double value; uint64_t whole; } Number;    // whole: a seed's digits
 
 static struct {                             // what the command line asks for
     int command;
@@ -1218,6 +1221,20 @@ static double seconds(void) {
 }
 
 /* ---- Output: text, --stop, --watch, --logits ----------------------------------------------- */
+typedef struct {                            // what the model thought where it chose a token
+    int id, likely, likely_penalised;       // chosen; most likely; most likely after the penalty
+    float p, p_likely, p_im_end, p_end;     // by the raw logits; p_end: im_end or endoftext
+    size_t begin;                           // where the token begins in the turn's text
+    double time;                            // when it was chosen, in seconds()
+} Observed;
+
+typedef struct Output {                     // of a session's turn
+    Text text;                              // what it says,
+    size_t printed;                         // and how many bytes of that were printed
+    Observed *observed;                     // [context + 1]  each of its tokens
+    FILE *logits;                           // --logits, or NULL
+} Output;
+
 static Bytes tail(const Text *text, size_t from) {
     return (Bytes){ text->data + from, text->n - from };
 }
@@ -1236,22 +1253,26 @@ static const Bytes *find_stop(Bytes rest, bool whole) {
  * and on a terminal no half character. After the last bytes all is certain. Returns the --stop text
  * that is complete now, or NULL. */
 static const Bytes *write_text(Session *s, Bytes bytes, bool last) {
+    Text *text = &s->output->text;
     const Bytes *found = NULL;
-    size_t begin = s->released, at;
-    push_bytes(&s->text, bytes.data, bytes.n);
-    for (at = begin; at < s->text.n && !last && !found; at++)
-        if ((found = find_stop(tail(&s->text, at), true))) s->text.n = at;
-    for (at = begin; at < s->text.n && !last && !found; at++) {
-        Bytes rest = tail(&s->text, at);
+    size_t begin = s->output->printed, at;
+    push_bytes(text, bytes.data, bytes.n);
+    for (at = begin; at < text->n && !last && !found; at++) {
+        found = find_stop(tail(text, at), true);
+        if (found) text->n = at;
+    }
+    for (at = begin; at < text->n && !last && !found; at++) {
+        Bytes rest = tail(text, at);
         Char c;
         if (find_stop(rest, false)) break;
         if (next_char(&rest, &c) && c.kind == UTF8_CUT && isatty(1)) break;
     }
-    s->released = last || found ? s->text.n : at;
-    if (s->released == begin || o.watch || o.compare) return found;     // a table is shown instead
-    Bytes text = { s->text.data + begin, s->released - begin };
-    if (isatty(1)) fputs(visible(s->model, text, FLOWING, INT_MAX), stdout);
-    else fwrite(text.data, 1, text.n, stdout);
+    if (last || found) at = text->n;
+    s->output->printed = at;
+    if (at == begin || o.watch || o.compare) return found;  // a table is shown instead
+    Bytes certain = { text->data + begin, at - begin };
+    if (isatty(1)) fputs(visible(s->model, certain, FLOWING, INT_MAX), stdout);
+    else fwrite(certain.data, 1, certain.n, stdout);
     flush_output();
     return found;
 }
@@ -1296,13 +1317,6 @@ static void print_row(const Model *m, int n, int id, const float *p, bool altern
     puts("");
 }
 
-typedef struct Observed {                    // what the model thought where a token was chosen
-    int id, likely, likely_penalised;       // chosen; most likely; most likely after the penalty
-    float p, p_likely, p_im_end, p_end;     // by the raw logits; p_end: im_end or endoftext
-    size_t begin;                           // where the token begins in the turn's text
-    double time;                            // when it was chosen, in seconds()
-} Observed;
-
 /* Notes and shows what the model thought where it chose token id, the n-th of a turn or table. */
 static void observe(Session *s, const float *logits, int id, int n) {
     const Header *h = &s->model->header;
@@ -1313,10 +1327,10 @@ static void observe(Session *s, const float *logits, int id, int n) {
     if (n > 1 && pace > 0) nanosleep(&pause, NULL);
     memcpy(p, logits, h->vocab_size * sizeof *p);
     softmax(p, h->vocab_size);
-    s->observed[n - 1] = (Observed){
+    s->output->observed[n - 1] = (Observed){
         id, likely, argmax(s->sampler.logits, h->vocab_size), p[id], p[likely], p[h->im_end],
-        fmaxf(p[h->im_end], p[h->endoftext]), s->text.n, seconds() };
-    if (s->logits) write_bytes(s->logits, logits, h->vocab_size * sizeof *logits);
+        fmaxf(p[h->im_end], p[h->endoftext]), s->output->text.n, seconds() };
+    if (s->output->logits) write_bytes(s->output->logits, logits, h->vocab_size * sizeof *logits);
     if (o.watch || o.score || o.answers.n > 0) print_row(s->model, n, id, p, false);
     int top = o.top.given ? preselect(c, logits, h->vocab_size, (int)o.top.value) : 0;
     qsort(c, top, sizeof *c, likelier_first);
@@ -1330,62 +1344,80 @@ static void observe(Session *s, const float *logits, int id, int n) {
  * of a reasoning model. The cache goes back to the turn's beginning and reads the rest again. (The
  * prompt may have opened or closed the reasoning itself, which must go as well.) */
 static void cut_reasoning(Session *s) {
-    push_bytes(&s->text, "", 1);            // a NUL, for strstr
-    const char *text = s->text.data, *from = text;
+    push_bytes(&s->output->text, "", 1);    // a NUL, for strstr
+    const char *text = s->output->text.data, *from = text, *end = text + s->output->text.n - 1;
     for (const char *at = text; (at = strstr(at, "</think>")); ) from = at += strlen("</think>");
     if (from > text || s->no_think || s->model->header.opening == OPENS_THINKING) {
         if (from > text) from += strspn(from, "\n");
         s->history.n = s->turn_start;
         s->run.position = min_int(s->run.position, (int)s->turn_start);
-        open_turn(s, "assistant", (Bytes){ from, (size_t)(text + s->text.n - 1 - from) });
+        open_turn(s, "assistant", (Bytes){ from, (size_t)(end - from) });
     }
 }
 
-/* Which token of the turn this was, from 1. */
-static int token_number(const Session *s, const Observed *t) { return (int)(t - s->observed) + 1; }
+typedef enum {                              // If a text ran on, who is to blame?
+    NOTHING,                                // (Nothing was generated.)
+    ENDED,                                  // Nobody: an end was chosen, and the runner stopped.
+    IGNORED, NOT_EOS,                       // The runner, this program: an end was chosen, but it
+                                            // was told to go on; or it does not count as one here.
+    CHANCE, PENALTY,                        // The sampler: an end was the most likely token, but it
+                                            // drew another; or the repetition penalty forbade it.
+    THOUGHT, NO_END,                        // The model: an end was thinkable, but never the most
+                                            // likely token; or none was ever near.
+} Verdict;
 
-/* What the model thought of stopping, and who is to blame if it ran on. What would end a turn of a
- * chat counts as an end in base mode, too. */
-static void print_verdict(const Session *s, const Turn *turn) {
+/* Judges a turn. *at becomes the token that the verdict is about. What ends a turn of a chat counts
+ * as an end in base mode, too. */
+static Verdict judge(const Session *s, const Turn *turn, const Observed **at) {
     const float thinkable = 0.01f;          // the least probability of an end that counts
     const Header *h = &s->model->header;
-    const Observed *all = s->observed, *end = all, *im_end = all, *chosen = NULL, *likely = NULL;
-    for (const Observed *t = all; t < all + turn->n_new; t++) {
-        if (!chosen && is_stop(h, true, t->id)) chosen = t;
-        if (!likely && is_stop(h, true, t->likely) && t->p_likely >= thinkable) likely = t;
+    const Observed *first = s->output->observed, *end = first + turn->n_new, *t, *im_end = first;
+    if (turn->n_new == 0) return NOTHING;
+    if (turn->reason == STOP_TOKEN) { *at = end - 1; return ENDED; }
+    for (*at = first; *at < end; ++*at)
+        if (is_stop(h, true, (*at)->id)) return s->ignore_stop ? IGNORED : NOT_EOS;
+    for (*at = first; *at < end; ++*at)
+        if (is_stop(h, true, (*at)->likely) && (*at)->p_likely >= thinkable)
+            return (*at)->likely == (*at)->likely_penalised ? CHANCE : PENALTY;
+    for (t = *at = first; t < end; t++) {
+        if (t->p_end > (*at)->p_end) *at = t;
         if (t->p_im_end > im_end->p_im_end) im_end = t;
-        if (t->p_end > end->p_end) end = t;
     }
-    if (turn->reason == STOP_TOKEN) chosen = all + turn->n_new - 1;
-    const char *what = chosen && chosen->id == h->endoftext ? "a document" : "its turn";
-    if (turn->n_new == 0)
-        fputs("nothing was generated", stderr);
-    else if (turn->reason == STOP_TOKEN)
-        fprintf(stderr, "the model ended %s (P %s)", what, probability(chosen->p));
-    else if (chosen && s->ignore_stop)
-        fprintf(stderr, "the model ended %s at token %d, the runner ignored it", what,
-                token_number(s, chosen));
-    else if (chosen)
+    if ((*at)->p_end >= thinkable) return THOUGHT;
+    *at = im_end;
+    return NO_END;
+}
+
+static void print_verdict(const Session *s, const Turn *turn) {
+    const Observed *at = s->output->observed;
+    Verdict verdict = judge(s, turn, &at);
+    int n = (int)(at - s->output->observed) + 1, id = verdict < CHANCE ? at->id : at->likely;
+    const char *what = id == s->model->header.endoftext ? "a document" : "its turn";
+    const char *end = visible_token(s->model, id, ONE_LINE, 60);
+    switch (verdict) {
+    case NOTHING: fprintf(stderr, "nothing was generated"); break;
+    case ENDED: fprintf(stderr, "the model ended %s (P %s)", what, probability(at->p)); break;
+    case IGNORED:
+        fprintf(stderr, "the model ended %s at token %d, the runner ignored it", what, n); break;
+    case NOT_EOS:
         fprintf(stderr, "the model ended %s at token %d, %s is not among this checkpoint's "
-                "eos_token_id: -m chat stops there", what, token_number(s, chosen),
-                visible_token(s->model, chosen->id, ONE_LINE, 60));
-    else if (likely)
-        fprintf(stderr, "at token %d %s was the most likely (P %s), %s", token_number(s, likely),
-                visible_token(s->model, likely->likely, ONE_LINE, 60),
-                probability(likely->p_likely), likely->likely == likely->likely_penalised
-                ? "chance took another"
-                : "the repetition penalty took it away: try --repeat-penalty 1");
-    else if (end->p_end >= thinkable)
-        fprintf(stderr, "the model thought of an end at token %d (P %s)", token_number(s, end),
-                probability(end->p_end));
-    else
+                "eos_token_id: -m chat stops there", what, n, end); break;
+    case CHANCE: case PENALTY:
+        fprintf(stderr, "at token %d %s was the most likely (P %s), %s", n, end,
+                probability(at->p_likely), verdict == CHANCE ? "chance took another"
+                : "the repetition penalty took it away: try --repeat-penalty 1"); break;
+    case THOUGHT:
+        fprintf(stderr, "the model thought of an end at token %d (P %s)", n,
+                probability(at->p_end)); break;
+    case NO_END:
         fprintf(stderr, "the model saw no end (highest P(<|im_end|>) %s, token %d)",
-                probability(im_end->p_im_end), token_number(s, im_end));
+                probability(at->p_im_end), n);
+    }
 }
 
 static void print_reason(FILE *out, const Session *s, const Turn *turn) {
     if (turn->reason == STOP_TOKEN)
-        fputs(visible_token(s->model, s->observed[turn->n_new - 1].id, ONE_LINE, 60), out);
+        fputs(visible_token(s->model, s->output->observed[turn->n_new - 1].id, ONE_LINE, 60), out);
     if (turn->reason == STOP_TEXT) {
         fputs("--stop \"", out);
         write_piece(&s->model->tokenizer, out, *turn->stop_text);
@@ -1400,13 +1432,14 @@ static void print_reason(FILE *out, const Session *s, const Turn *turn) {
 static Turn run_turn(Session *s) {
     int n_prompt = (int)s->history.n - s->run.position;
     double start = seconds();
-    s->text.n = s->released = 0;
+    Text *text = &s->output->text;
+    text->n = s->output->printed = 0;
     Turn turn = generate(s);
-    double end = seconds(), first = turn.n_new > 0 ? s->observed[0].time : end;
+    double end = seconds(), first = turn.n_new > 0 ? s->output->observed[0].time : end;
     double reading = first > start ? n_prompt / (first - start) : 0;
     double writing = turn.n_new > 1 && end > first ? (turn.n_new - 1) / (end - first) : 0;
     write_text(s, bytes_of(""), true);      // what was held back is text after all
-    bool open = s->text.n > 0 && s->text.data[s->text.n - 1] != '\n';
+    bool open = text->n > 0 && text->data[text->n - 1] != '\n';
     if (isatty(1) && open && !o.watch && !o.compare) puts("");
     flush_output();
     fputs("stopped: ", stderr);
@@ -1426,19 +1459,23 @@ static Turn run_turn(Session *s) {
 static void score(Session *s, int first) {
     const int *ids = s->history.id;
     int n = (int)s->history.n, rows = n - max_int(first, 1), vocab = s->model->header.vocab_size;
+    FILE *file = s->output->logits;
     double sum = 0;
     read_history(s, max_int(first - 1, 0));
     if (first == 0) print_row(s->model, 1, ids[0], NULL, false);
     while (s->run.position < n && !interrupted) {
         int begin = s->run.position, size = min_int(SCORED, n - begin);     // few: shown early
         const float *logits = forward(&s->run, ids + begin, size, size);
-        for (int i = begin + 1; i <= begin + size && i < n; i++, logits += vocab) {
-            const Observed *t = &s->observed[i - first];
+        for (int i = begin + 1; i <= begin + size; i++, logits += vocab) {
+            const Observed *t = &s->output->observed[i - first];
+            if (i == n) {                   // what may follow the text
+                if (file) write_bytes(file, logits, vocab * sizeof *logits);
+                break;
+            }
             observe(s, logits, ids[i], i - first + 1);
-            sum += logits[t->likely] - logits[ids[i]] - log(t->p_likely);   // -log p; p may be 0
+            // -log p. (p itself may be 0; p of the likeliest is at least 1 / vocab_size.)
+            sum -= logits[ids[i]] - logits[t->likely] + log(t->p_likely);
         }
-        if (s->run.position == n && s->logits)              // what may follow the last token
-            write_bytes(s->logits, logits, vocab * sizeof *logits);
     }
     if (interrupted) exit(130);
     if (rows == 0) fputs("perplexity undefined over 0 tokens\n", stderr);
@@ -1461,9 +1498,9 @@ static void score_answers(Session *s) {
 static void print_case(const char *name, const Session *s, const Turn *turn) {
     int width = terminal_width(100), indent = width < 60 ? 4 : 18;
     float max = 0;
-    for (int i = 0; i < turn->n_new; i++) max = fmaxf(max, s->observed[i].p_im_end);
-    size_t n = turn->reason == STOP_TOKEN ? s->observed[turn->n_new - 1].begin : s->text.n;
-    Bytes text = { s->text.data, n };
+    for (int i = 0; i < turn->n_new; i++) max = fmaxf(max, s->output->observed[i].p_im_end);
+    Bytes text = tail(&s->output->text, 0);
+    if (turn->reason == STOP_TOKEN) text.n = s->output->observed[turn->n_new - 1].begin;
     printf("%s\"%s\"\n", name, visible(s->model, text, ONE_LINE, max_int(8, width - 20)));
     printf("%*s%d token%s; stopped: ", indent, "", turn->n_new, plural(turn->n_new));
     print_reason(stdout, s, turn);
@@ -1471,14 +1508,15 @@ static void print_case(const char *name, const Session *s, const Turn *turn) {
     printf("highest P(<|im_end|>) %s\n", probability(max));
 }
 
-/* --compare, one of the two models. It runs once without stopping; where it stops is a prefix. */
+/* --compare, one of the two models. It runs once without stopping: where it would have stopped, its
+ * text is the beginning of that. */
 static void show_cases(Session *s) {
     printf("%s weights: %s\n", s->model->header.kind == CHAT ? "chat" : "base",
            visible(s->model, bytes_of(s->model->file.path), ONE_LINE, terminal_width(100) - 16));
     flush_output();
     Turn turn = run_turn(s), stopping = turn;
     for (int i = turn.n_new - 1; i >= 0; i--)
-        if (is_stop(&s->model->header, s->chat, s->observed[i].id))
+        if (is_stop(&s->model->header, s->chat, s->output->observed[i].id))
             stopping = (Turn){ STOP_TOKEN, i + 1, NULL };
     print_case("  runner stops    ", s, &stopping);
     if (stopping.n_new < turn.n_new) print_case("  runner runs on  ", s, &turn);
@@ -1493,9 +1531,9 @@ static float distance(const Model *m, int id, const float *mean, float *row) {
     return sqrtf(dot(row, row, m->header.dim));
 }
 
-/* How far a token's row of the output matrix is from the mean of the rows that no token uses, as a
- * multiple of their own mean distance: about 1 if no training has told it apart from them. (That
- * distance is divided by one less than their number, as they are near a mean that is their own.) */
+/* How far a token's row of the output matrix is from the rows that no token uses: its distance from
+ * their mean, over the mean of their own distances (sum / (n - 1), as in a variance). About 1 if no
+ * training has told it apart from them. */
 static double row_distance(const Model *m, int id) {
     int dim = m->header.dim, first = (int)m->tokenizer.n_vocab, end = m->header.vocab_size;
     float *mean = reserve(dim, sizeof *mean), *row = reserve(dim, sizeof *row), sum = 0;
@@ -1732,10 +1770,11 @@ static Session new_session(const Model *m, int n_threads) {
             .candidates = reserve(h->vocab_size, sizeof(Candidate)),
             .probabilities = reserve(h->vocab_size, sizeof(float)),
         },
+        .output = reserve(1, sizeof(Output)),
     };
     s.sampler.greedy = !sampling || o.greedy || s.sampler.temperature == 0;
     s.sampler.temperature = fmaxf(s.sampler.temperature, 1e-6f);        // logits / it stay finite
-    s.observed = reserve(s.run.context + 1, sizeof *s.observed);
+    s.output->observed = reserve(s.run.context + 1, sizeof *s.output->observed);
     warn_memory(&s.run);
     return s;
 }
@@ -1838,7 +1877,7 @@ int main(int argc, char **argv) {
     int n_threads = (int)either(o.threads, available_processors());
     static Session sessions[2];
     for (int i = 0; i < n; i++) sessions[i] = new_session(&models[i], n_threads);
-    sessions[0].logits = logits;            // --compare writes none
+    sessions[0].output->logits = logits;    // --compare writes none
     if (o.ids) push_text(&o.prompts, bytes_of(o.ids));
     bool conversation = o.prompts.n == 0 && isatty(0);
     if (o.prompts.n == 0 && !conversation) push_text(&o.prompts, read_prompt());
@@ -1850,6 +1889,6 @@ int main(int argc, char **argv) {
         for (int k = 0; k < n && !interrupted; k++) ask(&sessions[k], o.prompts.text[i], false);
     }
     if (interrupted && !conversation) return 130;           // an unfinished --logits file goes
-    if (o.logits) finish_file(sessions[0].logits, o.logits);
+    if (o.logits) finish_file(logits, o.logits);
     return 0;
 }
