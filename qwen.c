@@ -16,8 +16,8 @@
  * forward reads that. (Qwen1.5-0.5B: dim 1,024; 24 layers; 16 heads of 64; 151,936 tokens.)
  *
  * tokenizer.c is included below and brings: Bytes (a text that belongs to others), Text and Ids
- * (growing arrays of bytes and token ids, with push_bytes and push_id), die (prints one error line
- * and exits), Header and File (a mapped model file), Tokenizer, encode and token_bytes.
+ * (growing arrays of bytes and token ids, with push_bytes and push_id), die (one error line: what
+ * is wrong: where: what to do), Header, File (a mapped model file), Tokenizer, encode, token_bytes.
  *
  * To add an architecture, touch Layer, forward, list_tensors; for other attention, attend_head and
  *     attend_many; for a new size, Header, check_header, export.py; for a buffer, Run, new_run.
@@ -548,7 +548,8 @@ static float fast_dot(const float *a, const float *b, int n) {
     return add_up(sum) + dot(a + i, b + i, n - i);
 }
 
-/* e^x = 2^whole * e^rest, where |rest| <= ln(2) / 2. A polynomial is exact enough for e^rest. */
+/* e^x = 2^whole * e^rest, where |rest| <= ln(2) / 2. A polynomial is exact enough for e^rest.
+ * (-ffast-math would break this: it may take x - x for 0, and x + round - round for x.) */
 static inline float exponential(float x) {
     const float round = 0x1.8p23f;          // a float this large has no fraction: adding it rounds,
                                             // and the low bits hold the whole number

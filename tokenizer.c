@@ -377,11 +377,13 @@ static unsigned char_properties(const Tokenizer *t, uint32_t c) {
     return c < ADDED ? t->chars[t->block[c >> 8] * 256u + (c & 255)] : 0;
 }
 
+static Class class_of(const Tokenizer *t, uint32_t c) { return char_properties(t, c) >> 8 & 3; }
+
 /* Writes s[n] on one line: \n, \t, \\, and \xHH for each byte of what is not printable: what is no
  * UTF-8, white space but the space, and controls. */
 static void write_piece(const Tokenizer *t, FILE *out, Bytes piece) {
     for (Char c; next_char(&piece, &c); ) {
-        bool space = (char_properties(t, c.code) >> 8 & 3) == SPACE && c.code != ' ';
+        bool space = class_of(t, c.code) == SPACE && c.code != ' ';
         if (c.code == '\n') fputs("\\n", out);
         else if (c.code == '\t') fputs("\\t", out);
         else if (c.code == '\\') fputs("\\\\", out);
@@ -459,7 +461,7 @@ static void normalize(const Tokenizer *t, Keys *text) {
 /* -- Split ---------------------------------------------------------------------------------- */
 static Class class_at(const Tokenizer *t, const Keys *text, size_t i) {
     uint32_t c = char_at(text, i);
-    return c < ADDED ? char_properties(t, c) >> 8 & 3 : END;
+    return c < ADDED ? class_of(t, c) : END;
 }
 
 static bool is_newline(uint32_t c) { return c == '\n' || c == '\r'; }
@@ -548,7 +550,7 @@ static void merge_word(const Tokenizer *t, Word *w, const Keys *text, size_t beg
     w->tree = grow(w->tree, &w->tree_capacity, 2 * w->n, sizeof *w->tree);
     memset(w->tree, 0xFF, 2 * w->n * sizeof *w->tree);
     for (uint32_t i = 0; i < n; i++) rank_pair(t, w, i);
-    while (w->tree[1] != UINT64_MAX) {
+    while (w->tree[1] != UINT64_MAX) {      // the root: which one merges next
         uint32_t i = (uint32_t)w->tree[1], gone = w->node[i].next, next = w->node[gone].next;
         w->node[i] = (Node){ w->node[i].merged, NONE, w->node[i].previous, next };
         w->node[gone].next = n;             // so it merges with nothing
