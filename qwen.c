@@ -7,23 +7,22 @@
  *
  *     I.   The model      All of Qwen in plain loops, up to the rule that ends an answer.
  *     II.  The machine    What makes it fast and safe. Skip it at first.
- *     III. The program    Text, tables, commands, flags, main. Skip all of it but judge.
+ *     III. The program    Text, tables, commands, flags, main. Skip all but judge().
  *
  * The way of a text: encode cuts it into tokens, numbered pieces of words. The embedding has a
  * vector of dim floats for each. forward takes these vectors through the layers, where attention
  * fetches what earlier tokens hold and the MLP works on each vector alone. It returns logits, one
  * for each token of the vocabulary: the higher, the likelier it comes next. sample chooses one, and
- * forward reads that. (Qwen1.5-0.5B: dim 1,024; 24 layers; 16 heads of 64; 151,936 tokens.)
+ * forward reads that. (Qwen1.5-0.5B: dim 1,024; 24 layers; 16 heads of 64; vocab_size 151,936.)
  *
  * tokenizer.c is included below and brings: Bytes (a text that belongs to others), Text and Ids
  * (growing arrays of bytes and token ids, with push_bytes and push_id), die (one error line: what
  * is wrong: where: what to do), Header, File (a mapped model file), Tokenizer, encode, token_bytes.
  *
- * To add an architecture, touch Layer, forward, list_tensors; for other attention, attend_head and
- *     attend_many; for a new size, Header, check_header, export.py; for a buffer, Run, new_run.
+ * To add an architecture, touch Layer, forward, list_tensors, export.py; for other attention
+ *     attend_head and attend_many, for a size Header and check_header, for a buffer Run, new_run.
  * To add a sampler, write a stage beside keep_min_p; then sample, Sampler, new_session, o, flags.
- * To add a weight type, write its functions, a row of weight_types, the enum below, and what stores
- *     it, as quantize does.
+ * To add a weight type, write its functions, a row of weight_types, a name below it; then quantize.
  */
 #define QWEN_C
 #include "tokenizer.c"
@@ -32,7 +31,6 @@
 /* =============================================================================================
  * Part I. The model
  * ========================================================================================== */
-
 enum { BATCH = 256, SCORED = 32 };          // forward: most tokens, most rows of logits
 
 typedef struct WeightType WeightType;       // bf16 or int8: see weight_types in Part II
@@ -81,10 +79,12 @@ typedef struct {                            // one model at work
 } Run;
 
 /* ---- Maths --------------------------------------------------------------------------------- */
-// These three are in Part II.
-static inline float exponential(float x);                       // e^x: expf does not vectorise
+// These are in Part II. The fast ones do what matmul and attend do here.
+static inline float exponential(float x);                       // as expf, but it vectorises
 static void load_row(float *out, const Matrix *m, int row);     // out[cols] = the row as floats
 static void check_finite(const Model *m, const float *x, int n);        // dies if one is not
+static void fast_matmul(Run *r, float *out, const float *x, int n, const Matrix *, const float *);
+static void fast_attend(Run *r, int layer, int n);
 
 /* A bf16 is the upper half of a float: the same sign and exponent, 7 of 23 bits of fraction. */
 static void load_bf16(float *out, const void *row, int cols) {
@@ -102,8 +102,8 @@ static float dot(const float *a, const float *b, int n) {
 }
 
 /* out[n][rows] = x[n][cols] · w[rows][cols]^T + bias[rows], for n tokens. bias may be NULL. */
-static void plain_matmul(Run *r, float *out, const float *x, int n, const Matrix *w,
-                         const float *bias) {
+static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias) {
+    if (!r->plain) { fast_matmul(r, out, x, n, w, bias); return; }
     for (int row = 0; row < w->rows; row++) {
         float b = bias ? bias[row] : 0;
         load_row(r->row, w, row);
@@ -131,10 +131,10 @@ static void softmax(float *x, int n) {
 }
 
 /* Attention alone would not see the order of tokens. RoPE (Su et al. 2021) shows it: it rotates
- * pair i of a head by the angle position * theta^(-2i / head_dim). This computes cosine and
- * sine[n][head_dim / 2] for n positions, in floats as the reference does. Pair i is (i, i +
- * head_dim / 2). Were it (2i, 2i + 1), numbers would turn with other partners and at other speeds
- * than in training: positions would be misread, and no error would show it. */
+ * pair i of a head by the angle position * theta^(-2i / head_dim). The pairs of a head of 4 are
+ * (0, 2), (1, 3). Were they (0, 1), (2, 3), numbers would turn with other partners and at other
+ * speeds than in training: positions would be misread, and no error would show it. Returns cosine
+ * and sine[n][head_dim / 2] for n positions, rounded to floats where the reference does. */
 static void rope_angles(float *cosine, float *sine, int position, int n, const Header *h) {
     for (int t = 0; t < n; t++)
         for (int i = 0; i < h->head_dim / 2; i++) {
@@ -146,8 +146,8 @@ static void rope_angles(float *cosine, float *sine, int position, int n, const H
         }
 }
 
-/* Rotates x[n][n_heads][2 * half] in place. Query times key then depends only on the distance of
- * their positions, so a key is rotated once, before it goes to the cache. */
+/* Rotates x[n][n_heads][2 * half] in place. Of the positions only their distance then counts in
+ * query times key. So a key is rotated once, before it goes to the cache. */
 static void rope(float *x, const float *cosine, const float *sine, int n, int n_heads, int half) {
     for (int t = 0; t < n; t++, cosine += half, sine += half)
         for (int head = 0; head < n_heads; head++, x += 2 * half)
@@ -178,10 +178,11 @@ static void store(Run *r, int layer, int n) {
         }
 }
 
-/* Attention of n new tokens in one query head. A token's query meets the keys of all tokens so far;
- * softmax(q·k / sqrt(head_dim)) says how much of each one's value it takes. (The root keeps q·k
- * small: of large numbers softmax would choose one alone.) Several query heads share a KV head
- * (GQA: Ainslie et al. 2023). scores[context] is scratch memory. A fast twin is attend_many. */
+/* Attention of n new tokens in one query head. A query is what a token looks for, a key what one
+ * offers, a value what it gives. A query meets the keys of all tokens so far; softmax(q·k /
+ * sqrt(head_dim)) says how much it takes of each value. (The root keeps q·k small: of large numbers
+ * softmax would choose one alone.) Several query heads share a KV head (GQA: Ainslie et al. 2023).
+ * scores[context] is scratch memory. dot_product is dot; Part II has a fast one. */
 static void attend_head(Run *r, int layer, int n, int head, float *scores,
                         float (*dot_product)(const float *a, const float *b, int n)) {
     const Model *m = r->model;
@@ -201,8 +202,13 @@ static void attend_head(Run *r, int layer, int n, int head, float *scores,
     }
 }
 
-/* SwiGLU (Shazeer 2020): out[n] = silu(gate) * up, with silu(g) = g / (1 + e^-g). silu lets a large
- * gate pass and holds back a negative one: it decides how much of each `up` goes on. */
+static void attend(Run *r, int layer, int n) {
+    if (!r->plain) { fast_attend(r, layer, n); return; }
+    for (int head = 0; head < r->model->header.n_heads; head++)
+        attend_head(r, layer, n, head, r->scores, dot);
+}
+
+/* SwiGLU (Shazeer 2020): out[n] = silu(gate) * up. silu(g) = g / (1 + e^-g) opens as g grows. */
 static void swiglu(float *out, const float *gate, const float *up, int n) {
     for (int i = 0; i < n; i++) out[i] = gate[i] / (1.0f + exponential(-gate[i])) * up[i];
 }
@@ -212,11 +218,6 @@ static void add(float *x, const float *delta, int n) {
 }
 
 /* ---- Forward ------------------------------------------------------------------------------- */
-// The two slow steps. With --plain they are plain_matmul, and attend_head for each head; otherwise
-// the same, but fast (Part II).
-static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias);
-static void attend(Run *r, int layer, int n);
-
 /* Reads ids[n], n <= BATCH, at the next n positions: one new token, or tokens of a prompt together.
  * Token t stands in row t of each buffer. Returns logits[n_logits][vocab_size], which say what may
  * follow each of the last n_logits <= SCORED tokens; NULL if n_logits is 0. */
@@ -272,9 +273,9 @@ typedef struct {
     float *probabilities;                   // [vocab_size]  of the candidates
 } Sampler;
 
-static int preselect(Candidate *c, const float *logits, int n, int k);  // c = the k likeliest, and
-                                        // some more: keep_top_k alone would be slow; Part II
-static double random_uniform(uint64_t *state);                          // from [0, 1); Part II
+// In Part II: c = the k most likely and a few others; a random number from [0, 1).
+static int preselect(Candidate *c, const float *logits, int n, int k);
+static double random_uniform(uint64_t *state);
 
 /* The repetition penalty (Keskar et al. 2019): out[n] = logits[n], but lower for each id that
  * stands in the history, once however often it stands there. */
@@ -326,9 +327,10 @@ static int keep_min_p(Candidate *c, int n, float min_p) {
     return kept;
 }
 
-/* Chooses the next token from logits[n]. top_p is a share of what top-k left, and a checkpoint's
- * numbers were chosen in that order, the transformers library's. Of 0.4, 0.3, 0.2, 0.1, top-k 2 and
- * then top-p 0.5 keep one token, since 0.4 is 0.57 of what is left; in the other order, two. */
+/* Chooses the next token from logits[n]. A temperature below 1 favours the likely ones. top_p is a
+ * share of what top-k left, as in the transformers library: a checkpoint's numbers were chosen for
+ * that. Of 0.4, 0.3, 0.2, 0.1, top-k 2 and then top-p 0.5 keep one token, since 0.4 is 0.57 of what
+ * is left. The other way round they would keep two. */
 static int sample(Sampler *s, const float *logits, int n, const Ids *history) {
     Candidate *c = s->candidates;
     float *p = s->probabilities;
@@ -379,8 +381,8 @@ static const Bytes *write_text(Session *s, Bytes bytes, bool last);     // retur
 static void cut_reasoning(Session *s);
 
 /* To stop takes two. The model must choose a stop token: its weights decide that. The program must
- * stop there: this function decides that. It stops at the checkpoint's own eos tokens, of which a
- * base model has <|endoftext|> alone, and in chat mode at <|im_end|> and <|endoftext|> as well. */
+ * stop there: this function decides that. In base mode it stops at the checkpoint's own eos tokens;
+ * a base model's is <|endoftext|>. In chat mode it also stops at <|im_end|> and <|endoftext|>. */
 static bool is_stop(const Header *h, bool chat, int id) {
     for (int i = 0; i < h->n_eos; i++) if (id == h->eos[i]) return true;
     return chat && (id == h->im_end || id == h->endoftext);
@@ -396,7 +398,7 @@ static const float *read_history(Session *s, int end) {
                "raise it, or shorten the prompt", s->history.n, run->context);
     while (run->position < end && !interrupted) {
         int left = end - run->position, n = left < BATCH ? left : BATCH;
-        if (n < left && isatty(2)) fprintf(stderr, "%d tokens to read", left);
+        if (n < left && isatty(2)) fprintf(stderr, "reading: %d of %d tokens", run->position, end);
         logits = forward(run, s->history.id + run->position, n, n == left ? 1 : 0);
         if (n < left && isatty(2)) fprintf(stderr, "\r%32s\r", "");
     }
@@ -458,7 +460,7 @@ static void add_prompt(Session *s, Bytes text) {
         if (s->history.n == 0) die(1, "an empty prompt: -p: a base model needs a text to continue");
         return;
     }
-    if (s->history.n > 0) {                 // a stop token of the model gives way to close_turn's
+    if (s->history.n > 0) {                 // drop the model's stop token: close_turn writes one
         int last = s->history.id[s->history.n - 1];
         if (s->history.n > s->answer_start && is_stop(h, true, last)) s->history.n--;
         if (h->cuts_reasoning) cut_reasoning(s);            // what comes before </think>
@@ -473,7 +475,7 @@ static void add_prompt(Session *s, Bytes text) {
     if (h->opening != OPENS_NOTHING) open_turn(s, "assistant", bytes_of(""));
     const char *think = h->opening == OPENS_THINKING ? "<think>\n" : "";
     if (s->no_think) think = "<think>\n\n</think>\n\n";
-    encode(&s->model->tokenizer, bytes_of(think), AS_TEXT, &s->history);
+    encode(&s->model->tokenizer, bytes_of(think), AS_TEXT, &s->history);    // a token, not special
     s->answer_start = s->history.n;
 }
 
@@ -582,11 +584,11 @@ enum { PADDING = 16 };                      // floats between vectors: 4,096 byt
  * they are, two bf16 or four int8, and shifts the k-th of them to its top. So with WIDTH 4 and bf16
  * (step 2) weights come out like this:
  *
- *     lanes     w0 w1 | w2 w3 | w4 w5 | w6 w7
- *     k = 0     w0      w2      w4      w6
- *     k = 1     w1      w3      w5      w7
+ *     in memory   w0 w1 | w2 w3 | w4 w5 | w6 w7         x0 x1 x2 x3 x4 x5 x6 x7
+ *     k = 0       w0      w2      w4      w6     meet   x0 x2 x4 x6
+ *     k = 1       w1      w3      w5      w7     meet   x1 x3 x5 x7
  *
- * This brings x[n][cols] into the same order: packed[n][cols + PADDING]. */
+ * This brings x[n][cols] into that order: packed[n][cols + PADDING] = x0 x2 x4 x6 x1 x3 x5 x7... */
 static void interleave(float *packed, const float *x, int n, int cols, int step) {
     for (int t = 0; t < n; t++, x += cols, packed += PADDING)
         for (int i = 0; i < cols; i += step * WIDTH)
@@ -601,7 +603,7 @@ struct WeightType {                         // what can be done with a row of we
     // out[n] = row · x[n][cols + PADDING], which interleave has made. n <= FEW; for other n than 1
     // all FEW are computed, and those beyond n mean nothing
     void (*dot)(float *out, const void *row, const float *x, int n, int cols);
-    int step;                                                       // weights in 32 bits
+    int step;                                       // weights in 32 bits; step * WIDTH <= GROUP
     int group_size;                                                 // Header.group_size
 };
 
@@ -632,13 +634,13 @@ static inline void dot_groups(float *out, LoadWeights *load, size_t weight_size,
 static size_t bf16_row_size(int cols) { return 2 * (size_t)cols; }
 
 /* A bf16 in the upper half of 32 bits is a float. */
-static inline Floats load_bf16s(const void *group, int k) {
+static inline Floats bf16_lanes(const void *group, int k) {
     return (Floats)(((const Words *)group)[k / 2] << (16 - 16 * (k % 2)) & 0xFFFF0000);
 }
 
 static void dot_bf16(float *out, const void *row, const float *x, int n, int cols) {
-    if (n == 1) dot_groups(out, load_bf16s, 2, 1, row, NULL, x, 1, cols);
-    else dot_groups(out, load_bf16s, 2, 1, row, NULL, x, FEW, cols);
+    if (n == 1) dot_groups(out, bf16_lanes, 2, 1, row, NULL, x, 1, cols);
+    else dot_groups(out, bf16_lanes, 2, 1, row, NULL, x, FEW, cols);
 }
 
 /* An int8 row is whole numbers from -127 to 127, padding to 4 bytes, then a float for each group of
@@ -671,7 +673,7 @@ static void store_int8(void *row, const float *x, int cols) {
 }
 
 /* An int8 in the top byte of 32 bits is 2^24 times too large; dot_int8's unit takes that back. */
-static inline Floats load_int8s(const void *group, int k) {
+static inline Floats int8_lanes(const void *group, int k) {
     Words words = ((const Words *)group)[k / 4] << (24 - 8 * (k % 4));
     if (k % 4 > 0) words &= 0xFF000000;     // a shift by 24 has left zeros there
     return __builtin_convertvector((Ints)words, Floats);
@@ -679,8 +681,8 @@ static inline Floats load_int8s(const void *group, int k) {
 
 static void dot_int8(float *out, const void *row, const float *x, int n, int cols) {
     const float *scales = (const void *)((const int8_t *)row + int8_scales(cols));
-    if (n == 1) dot_groups(out, load_int8s, 1, 0x1p-24f, row, scales, x, 1, cols);
-    else dot_groups(out, load_int8s, 1, 0x1p-24f, row, scales, x, FEW, cols);
+    if (n == 1) dot_groups(out, int8_lanes, 1, 0x1p-24f, row, scales, x, 1, cols);
+    else dot_groups(out, int8_lanes, 1, 0x1p-24f, row, scales, x, FEW, cols);
 }
 
 static const WeightType weight_types[] = {  // in the order of Header.weight_type
@@ -862,8 +864,8 @@ static void multiply_rows(const Step *s, int item, float *scratch) {
     }
 }
 
-static void matmul(Run *r, float *out, const float *x, int n, const Matrix *w, const float *bias) {
-    if (r->plain) { plain_matmul(r, out, x, n, w, bias); return; }
+static void fast_matmul(Run *r, float *out, const float *x, int n, const Matrix *w,
+                        const float *bias) {
     bool few = n <= FEW && w->cols % GROUP == 0;
     int piece = w->rows / (PIECES * r->pool->n_threads) / ROWS * ROWS + ROWS;   // whole tiles
     Step step = { .run = r, .n = n, .out = out, .x = x, .w = w, .bias = bias, .piece = piece };
@@ -921,14 +923,9 @@ static void attend_many(const Step *s, int item, float *scratch) {
     }
 }
 
-static void attend(Run *r, int layer, int n) {
-    int n_heads = r->model->header.n_heads;
-    if (r->plain) {
-        for (int head = 0; head < n_heads; head++) attend_head(r, layer, n, head, r->scores, dot);
-        return;
-    }
+static void fast_attend(Run *r, int layer, int n) {
     Step step = { .run = r, .n = n, .layer = layer };
-    int n_items = n_heads * (n > FEW ? (n + LANES - 1) / LANES : 1);
+    int n_items = r->model->header.n_heads * (n > FEW ? (n + LANES - 1) / LANES : 1);
     parallel(n > FEW ? attend_many : attend_few, &step, n_items,
              2.0 * n * (r->position + n) * r->model->q_dim);
 }
@@ -1372,15 +1369,18 @@ typedef enum {                              // If a text ran on, who is to blame
 static Verdict judge(const Session *s, const Turn *turn, const Observed **at) {
     const float thinkable = 0.01f;          // the least probability of an end that counts
     const Header *h = &s->model->header;
-    const Observed *first = s->output->observed, *end = first + turn->n_new, *t, *im_end = first;
+    const Observed *first = s->output->observed, *end = first + turn->n_new, *t, *im_end;
+    *at = im_end = first;
     if (turn->n_new == 0) return NOTHING;
     if (turn->reason == STOP_TOKEN) { *at = end - 1; return ENDED; }
-    for (*at = first; *at < end; ++*at)
-        if (is_stop(h, true, (*at)->id)) return s->ignore_stop ? IGNORED : NOT_EOS;
-    for (*at = first; *at < end; ++*at)
-        if (is_stop(h, true, (*at)->likely) && (*at)->p_likely >= thinkable)
-            return (*at)->likely == (*at)->likely_penalised ? CHANCE : PENALTY;
-    for (t = *at = first; t < end; t++) {
+    for (t = first; t < end; t++)
+        if (is_stop(h, true, t->id)) { *at = t; return s->ignore_stop ? IGNORED : NOT_EOS; }
+    for (t = first; t < end; t++)
+        if (is_stop(h, true, t->likely) && t->p_likely >= thinkable) {
+            *at = t;
+            return t->likely == t->likely_penalised ? CHANCE : PENALTY;
+        }
+    for (t = first; t < end; t++) {
         if (t->p_end > (*at)->p_end) *at = t;
         if (t->p_im_end > im_end->p_im_end) im_end = t;
     }
@@ -1390,9 +1390,10 @@ static Verdict judge(const Session *s, const Turn *turn, const Observed **at) {
 }
 
 static void print_verdict(const Session *s, const Turn *turn) {
-    const Observed *at = s->output->observed;
+    const Observed *at;
     Verdict verdict = judge(s, turn, &at);
-    int n = (int)(at - s->output->observed) + 1, id = verdict < CHANCE ? at->id : at->likely;
+    bool chosen = verdict == ENDED || verdict == IGNORED || verdict == NOT_EOS;
+    int n = (int)(at - s->output->observed) + 1, id = chosen ? at->id : at->likely;
     const char *what = id == s->model->header.endoftext ? "a document" : "its turn";
     const char *end = visible_token(s->model, id, ONE_LINE, 60);
     switch (verdict) {

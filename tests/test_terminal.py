@@ -96,7 +96,7 @@ def test_progress_leaves_no_trace() -> None:
                         stdout=subprocess.DEVNULL)
     status, shown = terminal.end()
     equal(status, 0)
-    assert "600 tokens to read" in shown, f"no progress: {shown!r}"
+    assert "of 600 tokens" in shown, f"no progress: {shown!r}"
     closing("\n".join(screen(shown)))
     status, shown = Terminal(model("script base"), *prompt, "--score",
                              stdin=subprocess.DEVNULL).end()
