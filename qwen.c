@@ -21,7 +21,7 @@
  *
  * To add an architecture, touch Layer, forward, list_tensors, export.py; for other attention
  *     attend_head and attend_many, for a size Header and check_header, for a buffer Run, new_run.
- * To add a sampler, write a stage beside keep_min_p; then sample, Sampler, new_session, o, flags.
+ * To add a sampler, write a stage beside keep_min_p; then sample, Sampler, new_session, opt, flags.
  * To add a weight type, write its functions, a row of weight_types, a name below it; then quantize.
  */
 #define QWEN_C
@@ -146,8 +146,8 @@ static void rope_angles(float *cosine, float *sine, int position, int n, const H
         }
 }
 
-/* Rotates x[n][n_heads][2 * half] in place. Of the positions only their distance then counts in
- * query times key. So a key is rotated once, before it goes to the cache. */
+/* Rotates x[n][n_heads][2 * half] in place. Query times key then depends on the two positions only
+ * through their distance. So a key is rotated once, before it goes to the cache. */
 static void rope(float *x, const float *cosine, const float *sine, int n, int n_heads, int half) {
     for (int t = 0; t < n; t++, cosine += half, sine += half)
         for (int head = 0; head < n_heads; head++, x += 2 * half)
@@ -1095,7 +1095,7 @@ static struct {                             // what the command line asks for
     Texts prompts, stops, answers;
     Number max_tokens, top, pace, context, threads, seed, temperature, top_k, top_p, min_p, penalty;
     bool ignore_stop, no_think, watch, score, greedy, plain, info, verbose, help;
-} o = { .command = GENERATE };
+} opt = { .command = GENERATE };
 
 static double either(Number flag, double otherwise) { return flag.given ? flag.value : otherwise; }
 
@@ -1239,8 +1239,8 @@ static Bytes tail(const Text *text, size_t from) {
 
 /* Returns the --stop text that `rest` begins with or, if not `whole`, that begins with `rest`. */
 static const Bytes *find_stop(Bytes rest, bool whole) {
-    for (size_t i = 0; i < o.stops.n; i++) {
-        const Bytes *stop = &o.stops.text[i];
+    for (size_t i = 0; i < opt.stops.n; i++) {
+        const Bytes *stop = &opt.stops.text[i];
         size_t n = whole ? stop->n : rest.n;                // bytes that must agree
         if (n <= stop->n && n <= rest.n && memcmp(rest.data, stop->data, n) == 0) return stop;
     }
@@ -1267,7 +1267,7 @@ static const Bytes *write_text(Session *s, Bytes bytes, bool last) {
     }
     if (last || found) at = text->n;
     s->output->printed = at;
-    if (at == begin || o.watch || o.compare) return found;  // a table is shown instead
+    if (at == begin || opt.watch || opt.compare) return found;  // a table is shown instead
     Bytes certain = { text->data + begin, at - begin };
     if (isatty(1)) fputs(visible(s->model, certain, FLOWING, INT_MAX), stdout);
     else fwrite(certain.data, 1, certain.n, stdout);
@@ -1320,7 +1320,7 @@ static void observe(Session *s, const float *logits, int id, int n) {
     const Header *h = &s->model->header;
     Candidate *c = s->sampler.candidates;   // the sampler is done with them,
     float *p = s->sampler.probabilities;    // and with these
-    int likely = argmax(logits, h->vocab_size), pace = (int)either(o.pace, 0);
+    int likely = argmax(logits, h->vocab_size), pace = (int)either(opt.pace, 0);
     struct timespec pause = { pace / 1000, pace % 1000 * 1000000 };
     if (n > 1 && pace > 0) nanosleep(&pause, NULL);
     memcpy(p, logits, h->vocab_size * sizeof *p);
@@ -1329,10 +1329,10 @@ static void observe(Session *s, const float *logits, int id, int n) {
         id, likely, argmax(s->sampler.logits, h->vocab_size), p[id], p[likely], p[h->im_end],
         fmaxf(p[h->im_end], p[h->endoftext]), s->output->text.n, seconds() };
     if (s->output->logits) write_bytes(s->output->logits, logits, h->vocab_size * sizeof *logits);
-    if (o.watch || o.score || o.answers.n > 0) print_row(s->model, n, id, p, false);
-    int top = o.top.given ? preselect(c, logits, h->vocab_size, (int)o.top.value) : 0;
+    if (opt.watch || opt.score || opt.answers.n > 0) print_row(s->model, n, id, p, false);
+    int top = opt.top.given ? preselect(c, logits, h->vocab_size, (int)opt.top.value) : 0;
     qsort(c, top, sizeof *c, likelier_first);
-    for (int i = 0; i < min_int(top, (int)o.top.value); i++)
+    for (int i = 0; i < min_int(top, (int)opt.top.value); i++)
         print_row(s->model, n, c[i].id, p, true);
     flush_output();
 }
@@ -1442,17 +1442,17 @@ static Turn run_turn(Session *s) {
     double writing = turn.n_new > 1 && end > first ? (turn.n_new - 1) / (end - first) : 0;
     write_text(s, bytes_of(""), true);      // what was held back is text after all
     bool open = text->n > 0 && text->data[text->n - 1] != '\n';
-    if (isatty(1) && open && !o.watch && !o.compare) puts("");
+    if (isatty(1) && open && !opt.watch && !opt.compare) puts("");
     flush_output();
     fputs("stopped: ", stderr);
     print_reason(stderr, s, &turn);
     fprintf(stderr, " after %d token%s; ", turn.n_new, plural(turn.n_new));
     print_verdict(s, &turn);
     fputc('\n', stderr);
-    if (!isatty(2) || o.verbose)
+    if (!isatty(2) || opt.verbose)
         fprintf(stderr, "speed: prompt %d token%s, %.1f tok/s; new %d token%s, %.1f tok/s; "
                 "seed %llu\n", n_prompt, plural(n_prompt), reading, turn.n_new,
-                plural(turn.n_new), writing, (unsigned long long)o.seed.whole);
+                plural(turn.n_new), writing, (unsigned long long)opt.seed.whole);
     return turn;
 }
 
@@ -1487,10 +1487,10 @@ static void score(Session *s, int first) {
 /* --answer: each text as the model's turn after the prompt that is in the history. */
 static void score_answers(Session *s) {
     size_t prompt = s->history.n;
-    for (size_t i = 0; i < o.answers.n; i++) {
+    for (size_t i = 0; i < opt.answers.n; i++) {
         s->history.n = prompt;
         s->run.position = min_int(s->run.position, (int)prompt - 1);
-        encode(&s->model->tokenizer, o.answers.text[i], s->chat ? AS_TEXT : WITH_SPECIAL,
+        encode(&s->model->tokenizer, opt.answers.text[i], s->chat ? AS_TEXT : WITH_SPECIAL,
                &s->history);
         if (s->chat) push_id(&s->history, s->model->header.im_end);
         score(s, (int)prompt);
@@ -1621,45 +1621,45 @@ static const struct Flag {
     char letter;                            // -n, or 0
     const char *name, *value;               // --max-tokens N; or a heading of the help
     Kind kind;
-    void *target;                           // in o: a bool, const char *, Texts or Number
+    void *target;                           // in opt: a bool, const char *, Texts or Number
     double min, max;                        // of a number
     int commands;
     const char *help;
 } flags[] = {
     { .name = "prompt (default: standard input; -s, -m: the checkpoint's)", .kind = HEADING },
-    { 'p', "prompt", "TEXT", TEXTS, &o.prompts, 0, 0, PROMPTED, "a prompt; again: the next turn" },
-    { 's', "system", "TEXT", TEXT, &o.system, 0, 0, PROMPTED, "system message; \"\": no turn" },
-    { 'm', "mode", "base|chat", TEXT, &o.mode, 0, 0, PROMPTED, "frame and stop as this kind does" },
-    { 0, "ids", "\"ID ID ...\"", TEXT, &o.ids, 0, 0, GENERATE | SCORE, "token ids, as they are" },
+    { 'p', "prompt", "TEXT", TEXTS, &opt.prompts, 0, 0, PROMPTED, "prompt; again: the next turn" },
+    { 's', "system", "TEXT", TEXT, &opt.system, 0, 0, PROMPTED, "system message; \"\": no turn" },
+    { 'm', "mode", "base|chat", TEXT, &opt.mode, 0, 0, PROMPTED, "frame and stop as this kind" },
+    { 0, "ids", "\"ID ID ...\"", TEXT, &opt.ids, 0, 0, GENERATE | SCORE, "token ids, as they are" },
     { .name = "stopping (default of -n: the checkpoint's, or 512)", .kind = HEADING },
-    { 'n', "max-tokens", "N", WHOLE, &o.max_tokens, 0, INT32_MAX, PROMPTED, "new tokens a turn" },
-    { 0, "stop", "TEXT", TEXTS, &o.stops, 0, 0, GENERATE | COMPARE, "stop at TEXT; repeatable" },
-    { 0, "ignore-stop", "", SWITCH, &o.ignore_stop, 0, 0, GENERATE, "print stop tokens, run on" },
-    { 0, "no-think", "", SWITCH, &o.no_think, 0, 0, PROMPTED, "reasoning models answer at once" },
-    { 0, "compare", "BASE.bin", TEXT, &o.compare, 0, 0, COMPARE, "both models, stopping or not" },
-    { 0, "watch", "", SWITCH, &o.watch, 0, 0, GENERATE, "each token, its P, P(<|im_end|>)" },
-    { 0, "top", "N", WHOLE, &o.top, 1, 1000, GENERATE, "with --watch: the N most likely" },
-    { 0, "pace", "MS", WHOLE, &o.pace, 0, 3600e3, GENERATE, "wait so long after each token" },
-    { 0, "score", "", SWITCH, &o.score, 0, 0, SCORE, "--watch of the prompt; perplexity" },
-    { 0, "answer", "TEXT", TEXTS, &o.answers, 0, 0, ANSWER, "--watch of TEXT as the answer" },
+    { 'n', "max-tokens", "N", WHOLE, &opt.max_tokens, 0, INT32_MAX, PROMPTED, "new tokens a turn" },
+    { 0, "stop", "TEXT", TEXTS, &opt.stops, 0, 0, GENERATE | COMPARE, "stop at TEXT; repeatable" },
+    { 0, "ignore-stop", "", SWITCH, &opt.ignore_stop, 0, 0, GENERATE, "print stop tokens, run on" },
+    { 0, "no-think", "", SWITCH, &opt.no_think, 0, 0, PROMPTED, "reasoning models answer at once" },
+    { 0, "compare", "BASE.bin", TEXT, &opt.compare, 0, 0, COMPARE, "both models, stopping or not" },
+    { 0, "watch", "", SWITCH, &opt.watch, 0, 0, GENERATE, "each token, its P, P(<|im_end|>)" },
+    { 0, "top", "N", WHOLE, &opt.top, 1, 1000, GENERATE, "with --watch: the N most likely" },
+    { 0, "pace", "MS", WHOLE, &opt.pace, 0, 3600e3, GENERATE, "wait so long after each token" },
+    { 0, "score", "", SWITCH, &opt.score, 0, 0, SCORE, "--watch of the prompt; perplexity" },
+    { 0, "answer", "TEXT", TEXTS, &opt.answers, 0, 0, ANSWER, "--watch of TEXT as the answer" },
     { .name = "sampling (defaults: the checkpoint's generation_config)", .kind = HEADING },
-    { 0, "temp", "T", REAL, &o.temperature, 0, 1e6, ANY, "divides the logits; 0: --greedy" },
-    { 0, "top-k", "K", WHOLE, &o.top_k, 0, INT32_MAX, ANY, "only the K most likely; 0: all" },
-    { 0, "top-p", "P", REAL, &o.top_p, 0, 1, ANY, "as few as have P together; 1: all" },
-    { 0, "min-p", "P", REAL, &o.min_p, 0, 1, ANY, "at least P times the likeliest" },
-    { 0, "repeat-penalty", "R", REAL, &o.penalty, 1e-6, 1e6, ANY, "on what appeared; 1: none" },
-    { 0, "seed", "S", WHOLE, &o.seed, 0, 1.8e19, ANY, "the same seed, the same text" },
-    { 0, "greedy", "", SWITCH, &o.greedy, 0, 0, ANY, "always the most likely token" },
+    { 0, "temp", "T", REAL, &opt.temperature, 0, 1e6, ANY, "divides the logits; 0: --greedy" },
+    { 0, "top-k", "K", WHOLE, &opt.top_k, 0, INT32_MAX, ANY, "only the K most likely; 0: all" },
+    { 0, "top-p", "P", REAL, &opt.top_p, 0, 1, ANY, "as few as have P together; 1: all" },
+    { 0, "min-p", "P", REAL, &opt.min_p, 0, 1, ANY, "at least P times the likeliest" },
+    { 0, "repeat-penalty", "R", REAL, &opt.penalty, 1e-6, 1e6, ANY, "on what appeared; 1: none" },
+    { 0, "seed", "S", WHOLE, &opt.seed, 0, 1.8e19, ANY, "the same seed, the same text" },
+    { 0, "greedy", "", SWITCH, &opt.greedy, 0, 0, ANY, "always the most likely token" },
     { .name = "machine (defaults: the checkpoint's limit, all processors)", .kind = HEADING },
-    { 'c', "context", "N", WHOLE, &o.context, 1, 1 << 24, ANY, "positions kept" },
-    { 't', "threads", "N", WHOLE, &o.threads, 1, 1024, ANY, "threads that calculate" },
-    { 0, "plain", "", SWITCH, &o.plain, 0, 0, ANY, "the plain loops of Part I, slowly" },
+    { 'c', "context", "N", WHOLE, &opt.context, 1, 1 << 24, ANY, "positions kept" },
+    { 't', "threads", "N", WHOLE, &opt.threads, 1, 1024, ANY, "threads that calculate" },
+    { 0, "plain", "", SWITCH, &opt.plain, 0, 0, ANY, "the plain loops of Part I, slowly" },
     { .name = "files (to be read, to be written)", .kind = HEADING },
-    { 0, "info", "", SWITCH, &o.info, 0, 0, INFO, "what MODEL.bin is" },
-    { 0, "quantize", "OUT.bin", TEXT, &o.quantize, 0, 0, QUANTIZE, "write an int8 copy" },
-    { 0, "logits", "OUT.f32", TEXT, &o.logits, 0, 0, GENERATE | SCORE | ANSWER, "raw logits" },
-    { 'v', "verbose", "", SWITCH, &o.verbose, 0, 0, ANY, "the speed line on a terminal, too" },
-    { 'h', "help", "", SWITCH, &o.help, 0, 0, ANY, "these lines" },
+    { 0, "info", "", SWITCH, &opt.info, 0, 0, INFO, "what MODEL.bin is" },
+    { 0, "quantize", "OUT.bin", TEXT, &opt.quantize, 0, 0, QUANTIZE, "write an int8 copy" },
+    { 0, "logits", "OUT.f32", TEXT, &opt.logits, 0, 0, GENERATE | SCORE | ANSWER, "raw logits" },
+    { 'v', "verbose", "", SWITCH, &opt.verbose, 0, 0, ANY, "the speed line on a terminal, too" },
+    { 'h', "help", "", SWITCH, &opt.help, 0, 0, ANY, "these lines" },
 };
 enum { N_FLAGS = sizeof flags / sizeof *flags };
 
@@ -1698,7 +1698,7 @@ static bool is_flag(const char *given, const struct Flag *flag) {
     return given[0] == '-' && given[1] && given[1] == flag->letter && !given[2];
 }
 
-/* Fills in o. Dies if the flags make no sense together. */
+/* Fills in opt. Dies if the flags make no sense together. */
 static void parse_options(int argc, char **argv) {
     const char *given[N_FLAGS] = { NULL };                  // as they were spelt
     int which = 0;                                          // index of the one that is the command
@@ -1706,31 +1706,32 @@ static void parse_options(int argc, char **argv) {
         int k = 0;
         while (k < N_FLAGS && !is_flag(argv[i], &flags[k])) k++;
         if (k == N_FLAGS && argv[i][0] == '-') die(2, "no such flag: %s: see --help", argv[i]);
-        if (k == N_FLAGS && o.model)
-            die(2, "two models: %s, %s: a prompt goes after -p", o.model, argv[i]);
-        if (k == N_FLAGS) { o.model = argv[i]; continue; }
+        if (k == N_FLAGS && opt.model)
+            die(2, "two models: %s, %s: a prompt goes after -p", opt.model, argv[i]);
+        if (k == N_FLAGS) { opt.model = argv[i]; continue; }
         bool takes_value = flags[k].kind != SWITCH;
         if (takes_value && i + 1 == argc) die(2, "a value is missing: %s: see --help", argv[i]);
         given[k] = argv[i];
         i += takes_value;
         set_flag(&flags[k], given[k], argv[i]);
-        if (!(flags[k].commands & GENERATE)) { o.command = flags[k].commands; which = k; }
+        if (!(flags[k].commands & GENERATE)) { opt.command = flags[k].commands; which = k; }
     }
-    if (o.help) { print_help(); exit(0); }
+    if (opt.help) { print_help(); exit(0); }
     for (int k = 0; k < N_FLAGS; k++)
-        if (given[k] && !(flags[k].commands & o.command))
+        if (given[k] && !(flags[k].commands & opt.command))
             die(2, "these make no sense together: %s, %s: leave one out", given[k], given[which]);
-    bool other = o.mode && strcmp(o.mode, "base") != 0 && strcmp(o.mode, "chat") != 0;
+    bool other = opt.mode && strcmp(opt.mode, "base") != 0 && strcmp(opt.mode, "chat") != 0;
     bool empty = false;
-    for (size_t i = 0; i < o.stops.n; i++) empty |= o.stops.text[i].n == 0;
+    for (size_t i = 0; i < opt.stops.n; i++) empty |= opt.stops.text[i].n == 0;
     const struct { bool wrong; const char *what; } mistakes[] = {
-        { !o.model, "no model: MODEL.bin: make one with export.py" },
+        { !opt.model, "no model: MODEL.bin: make one with export.py" },
         { other, "neither base nor chat: -m" },
         { empty, "an empty text is everywhere: --stop: give the text to stop at" },
-        { o.ids && !o.ids[strspn(o.ids, " \t\r\n")], "no ids: --ids: give at least one" },
-        { o.ids && (o.prompts.n > 0 || o.system), "--ids is the whole prompt: leave out -p, -s" },
-        { o.top.given && !o.watch, "no table to add to: --top: add --watch" },
-        { o.command != GENERATE && o.prompts.n > 1, "one prompt is enough here: -p: give one" },
+        { opt.ids && !opt.ids[strspn(opt.ids, " \t\r\n")], "no ids: --ids: give at least one" },
+        { opt.ids && (opt.prompts.n > 0 || opt.system),
+          "--ids is the whole prompt: leave out -p, -s" },
+        { opt.top.given && !opt.watch, "no table to add to: --top: add --watch" },
+        { opt.command != GENERATE && opt.prompts.n > 1, "one prompt is enough here: -p: give one" },
     };
     for (size_t i = 0; i < sizeof mistakes / sizeof *mistakes; i++)
         if (mistakes[i].wrong) die(2, "%s: see --help", mistakes[i].what);
@@ -1742,7 +1743,7 @@ static void warn_memory(const Run *r) {
     const Header *h = &r->model->header;
     double memory = 1e-9 * (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     double cache = 2e-9 * sizeof(float) * h->n_layers * (double)r->context * r->model->kv_dim;
-    double needed = 1e-9 * (double)r->model->file.size + (o.context.given ? cache : 0);
+    double needed = 1e-9 * (double)r->model->file.size + (opt.context.given ? cache : 0);
     if (needed > memory)
         fprintf(stderr, "qwen: note: needs up to %.1f GB of %.1f: slow\n", needed, memory);
     if (r->context > h->max_positions)
@@ -1751,30 +1752,31 @@ static void warn_memory(const Run *r) {
 
 static Session new_session(const Model *m, int n_threads) {
     const Header *h = &m->header;
-    bool chat = o.mode ? strcmp(o.mode, "chat") == 0 : o.compare || h->kind == CHAT;
+    bool chat = opt.mode ? strcmp(opt.mode, "chat") == 0 : opt.compare || h->kind == CHAT;
     if (chat && !h->chatml) die(1, "its template is not ChatML: %s: use -m base", m->file.path);
-    if (o.system && !chat) die(2, "a base model has no system message: -s: add -m chat");
-    if (o.no_think && !(chat && h->cuts_reasoning))
+    if (opt.system && !chat) die(2, "a base model has no system message: -s: add -m chat");
+    if (opt.no_think && !(chat && h->cuts_reasoning))
         die(2, "not a chat with a reasoning model: --no-think: leave it out");
-    bool sampling = o.temperature.given || o.top_k.given || o.top_p.given || o.min_p.given
-        || (h->do_sample && !o.compare);
+    bool sampling = opt.temperature.given || opt.top_k.given || opt.top_p.given || opt.min_p.given
+        || (h->do_sample && !opt.compare);
     Session s = {
-        .model = m, .chat = chat, .no_think = o.no_think, .ignore_stop = o.ignore_stop || o.compare,
-        .system = o.system ? bytes_of(o.system) : (Bytes){ h->system, (size_t)h->system_size },
-        .max_tokens = (int)either(o.max_tokens, h->max_new_tokens ? h->max_new_tokens : 512),
-        .run = new_run(m, n_threads, (int)either(o.context, h->max_positions), o.plain),
+        .model = m, .chat = chat, .no_think = opt.no_think,
+        .ignore_stop = opt.ignore_stop || opt.compare,
+        .system = opt.system ? bytes_of(opt.system) : (Bytes){ h->system, (size_t)h->system_size },
+        .max_tokens = (int)either(opt.max_tokens, h->max_new_tokens ? h->max_new_tokens : 512),
+        .run = new_run(m, n_threads, (int)either(opt.context, h->max_positions), opt.plain),
         .sampler = {
-            .temperature = (float)either(o.temperature, h->temperature),
-            .top_k = (int)either(o.top_k, h->top_k), .top_p = (float)either(o.top_p, h->top_p),
-            .min_p = (float)either(o.min_p, h->min_p), .random = o.seed.whole,
-            .penalty = (float)either(o.penalty, o.compare ? 1 : h->repetition_penalty),
+            .temperature = (float)either(opt.temperature, h->temperature),
+            .top_k = (int)either(opt.top_k, h->top_k), .top_p = (float)either(opt.top_p, h->top_p),
+            .min_p = (float)either(opt.min_p, h->min_p), .random = opt.seed.whole,
+            .penalty = (float)either(opt.penalty, opt.compare ? 1 : h->repetition_penalty),
             .logits = reserve(h->vocab_size, sizeof(float)),
             .candidates = reserve(h->vocab_size, sizeof(Candidate)),
             .probabilities = reserve(h->vocab_size, sizeof(float)),
         },
         .output = reserve(1, sizeof(Output)),
     };
-    s.sampler.greedy = !sampling || o.greedy || s.sampler.temperature == 0;
+    s.sampler.greedy = !sampling || opt.greedy || s.sampler.temperature == 0;
     s.sampler.temperature = fmaxf(s.sampler.temperature, 1e-6f);        // logits / it stay finite
     s.output->observed = reserve(s.run.context + 1, sizeof *s.output->observed);
     warn_memory(&s.run);
@@ -1789,9 +1791,9 @@ static void forget(Session *s) {
 /* Puts a prompt to a session and does with it what the command line asks for. In a conversation
  * that has no room left, a new one begins. */
 static void ask(Session *s, Bytes text, bool conversation) {
-    if (o.command != GENERATE || !s->chat) forget(s);
+    if (opt.command != GENERATE || !s->chat) forget(s);
     bool first = s->history.n == 0;
-    if (o.ids) read_ids(text.data, "--ids", s->model->header.vocab_size, &s->history);
+    if (opt.ids) read_ids(text.data, "--ids", s->model->header.vocab_size, &s->history);
     else add_prompt(s, text);
     int room = s->run.context - (int)s->history.n, wanted = first ? 0 : min_int(32, s->max_tokens);
     if (conversation && room < wanted) {
@@ -1799,9 +1801,9 @@ static void ask(Session *s, Bytes text, bool conversation) {
                 s->run.context, first ? "-c: raise it" : "a new conversation begins");
         forget(s);
         if (!first) ask(s, text, conversation);
-    } else if (o.compare) show_cases(s);
-    else if (o.score) score(s, 0);
-    else if (o.answers.n > 0) score_answers(s);
+    } else if (opt.compare) show_cases(s);
+    else if (opt.score) score(s, 0);
+    else if (opt.answers.n > 0) score_answers(s);
     else run_turn(s);
 }
 
@@ -1865,32 +1867,32 @@ int main(int argc, char **argv) {
     for (int i = 0; i < 4; i++) signal(signals[i], on_signal);
     atexit(remove_unfinished);
     atexit(restore_terminal);
-    if (!o.seed.given) o.seed.whole = (uint64_t)time(NULL);
+    if (!opt.seed.given) opt.seed.whole = (uint64_t)time(NULL);
 
     static Model models[2];                 // BASE.bin if there is one, then MODEL.bin
     int n = 0;
-    if (o.compare) map_model(&models[n++], o.compare);
-    map_model(&models[n++], o.model);
-    if (o.info) print_info(&models[0]);
-    if (o.quantize) quantize(&models[0], o.quantize);
-    if (o.info || o.quantize) return 0;
+    if (opt.compare) map_model(&models[n++], opt.compare);
+    map_model(&models[n++], opt.model);
+    if (opt.info) print_info(&models[0]);
+    if (opt.quantize) quantize(&models[0], opt.quantize);
+    if (opt.info || opt.quantize) return 0;
 
-    FILE *logits = o.logits ? create_file(o.logits, &models[0].file) : NULL;
-    int n_threads = (int)either(o.threads, available_processors());
+    FILE *logits = opt.logits ? create_file(opt.logits, &models[0].file) : NULL;
+    int n_threads = (int)either(opt.threads, available_processors());
     static Session sessions[2];
     for (int i = 0; i < n; i++) sessions[i] = new_session(&models[i], n_threads);
     sessions[0].output->logits = logits;    // --compare writes none
-    if (o.ids) push_text(&o.prompts, bytes_of(o.ids));
-    bool conversation = o.prompts.n == 0 && isatty(0);
-    if (o.prompts.n == 0 && !conversation) push_text(&o.prompts, read_prompt());
+    if (opt.ids) push_text(&opt.prompts, bytes_of(opt.ids));
+    bool conversation = opt.prompts.n == 0 && isatty(0);
+    if (opt.prompts.n == 0 && !conversation) push_text(&opt.prompts, read_prompt());
     for (Text line = { 0 }; conversation && read_line(&line); )
         for (int k = 0; k < n && line.n > 0 && !interrupted; k++)
             ask(&sessions[k], tail(&line, 0), true);
-    for (size_t i = 0; i < o.prompts.n; i++) {
+    for (size_t i = 0; i < opt.prompts.n; i++) {
         if (i > 0) interrupted = 0;         // a Ctrl-C has ended the turn before
-        for (int k = 0; k < n && !interrupted; k++) ask(&sessions[k], o.prompts.text[i], false);
+        for (int k = 0; k < n && !interrupted; k++) ask(&sessions[k], opt.prompts.text[i], false);
     }
     if (interrupted && !conversation) return 130;           // an unfinished --logits file goes
-    if (o.logits) finish_file(logits, o.logits);
+    if (opt.logits) finish_file(logits, opt.logits);
     return 0;
 }
