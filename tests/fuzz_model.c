@@ -92,11 +92,11 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
 #define PROMPT "It's 3.14, hello  world\n\n\xe8\x8b\xb9\xe6\x9e\x9c\xe6\x98\xaf e\xcc\x81" \
                "\xcc\xa3 \xed\x95\x9c <|im_end|>\xff <think>"
 
-static char no_options[sizeof o];       // what the command line is before it is read
+static char no_options[sizeof opt];     // what the command line is before it is read
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argc, (void)argv;
-    memcpy(no_options, &o, sizeof o);
+    memcpy(no_options, &opt, sizeof opt);
     // The one buffer that lasts longer than a run gets all the room that it may need.
     static const uint16_t block[ADDED / 256], chars[256];
     static char spaces[1 << 20];
@@ -124,7 +124,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     while (*command) arguments[n++] = *command++;
     input = data;
     input_size = size;
-    memcpy(&o, no_options, sizeof o);
+    memcpy(&opt, no_options, sizeof opt);
     switch (setjmp(program_end)) {
     case 0: if (qwen_main(n, arguments) != 0) abort(); break;
     case 1: case 2: break;              // exit(0), and exit(1) for a file that is refused
