@@ -280,6 +280,14 @@ def test_chance_took_another() -> None:
             raise AssertionError("chance never took another")
 
 
+def test_a_verdict_is_of_its_own_turn() -> None:
+    """The third token of the first turn was an end. The second turn has two."""
+    err = run(model("script base"), "-p", "V", "-p", "L", "--stop", "LL")[2]
+    turns = closing(err)
+    equal([(turn.reason, turn.n) for turn in turns], [("<|endoftext|>", 3), ('--stop "LL"', 2)])
+    check_words(turns[1].words, NO_END, MIN, "the second turn")
+
+
 def test_singular_and_plural() -> None:
     err = run(model("script base"), "-p", "L", "-n", "1")[2]
     assert "after 1 token; " in err and "prompt 1 token, " in err and "new 1 token, " in err, err
