@@ -912,7 +912,8 @@ def test_an_outlier_has_no_effect() -> None:
 # ---------------------------------------------------------------------------------------------
 
 WRONG = r"""
---bogus | -x | -n | -n x | -n -1 | -n 1.5 | -n '' | -n 99999999999999999999 | -n 0x10 | -n ' 1'
+--bogus | -x | - | -- | -nx | --n | -prompt x | -n | -n x | -n -1 | -n 1.5 | -n '' | -n 0x10
+-n 99999999999999999999 | -n ' 1'
 -n +1 | -t 0 | -t x | -c 0 | -c -5 | -c 1e3 | --temp -1 | --temp nan | --temp inf | --temp 1x
 --temp '' | --top-p 1.5 | --top-p -0.1 | --top-p nan | --top-k -1 | --top-k 1.5 | --min-p -0.1
 --min-p 1.1 | --min-p nan | --repeat-penalty 0 | --repeat-penalty -1 | --repeat-penalty nan

@@ -165,6 +165,7 @@ def test_tables_fill_the_width() -> None:
         widths = {width(line) for line in lines[1:-1]}
         assert len(widths) == 1, f"columns are not aligned: {lines}"
         assert columns - 2 <= widths.pop() <= columns, f"not {columns} columns: {lines[1]!r}"
+        equal(width(lines[0]), columns, f"the heading {lines[0]!r}")
     bar = max(re.findall("[█·]+", on_terminal("script chat", "-p", "A", "-m", "base", "--watch",
                                               columns=80)), key=len)
     assert len(bar) >= 16, f"a bar of {len(bar)} at 80 columns"
