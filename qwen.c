@@ -66,8 +66,7 @@ typedef struct {                            // one model at work
     const Model *model;
     int context, position;                  // tokens that the KV cache can hold; that it holds
     float *keys, *values;                   // [n_layers][n_kv_heads][context][head_dim]  the cache
-    float *x, *normed, *delta;              // [BATCH][dim]  the residual stream, which each block
-                                            // adds to; its RMSNorm; what the block adds
+    float *x, *normed, *delta;              // [BATCH][dim]  residual stream; norm; what is added
     float *q, *k, *v;                       // [BATCH][q_dim], [BATCH][kv_dim], [BATCH][kv_dim]
     float *attended;                        // [BATCH][q_dim]
     float *gate, *up, *hidden;              // [BATCH][hidden_dim]
@@ -253,6 +252,7 @@ static const float *forward(Run *r, const int *ids, int n, int n_logits) {
         matmul(r, r->delta, r->hidden, n, &l->down, NULL);
         add(r->x, r->delta, n * dim);
     }
+    check_finite(m, r->x, n * dim);
     r->position += n;
     if (n_logits == 0) return NULL;
     rmsnorm(r->normed, r->x + (n - n_logits) * dim, m->norm, n_logits, dim, h->rms_eps);
@@ -853,12 +853,16 @@ static void multiply_tiles(const Step *s, int item, float *weights) {   // [ROWS
 }
 
 /* For few: each row is multiplied as it is read. */
-static void multiply_rows(const Step *s, int item, float *scratch) {
+static void multiply_rows(const Step *s, int item, float *weights) {
     const Matrix *w = s->w;
     float out[FEW];
-    (void)scratch;
     for (int row = item * s->piece; row < min_int((item + 1) * s->piece, w->rows); row++) {
-        w->type->dot(out, w->data + row * w->row_size, s->run->pool->packed, s->n, w->cols);
+        if (w->cols % GROUP == 0)
+            w->type->dot(out, w->data + row * w->row_size, s->run->pool->packed, s->n, w->cols);
+        else {
+            load_row(weights, w, row);
+            for (int t = 0; t < s->n; t++) out[t] = fast_dot(weights, s->x + t * w->cols, w->cols);
+        }
         for (int t = 0; t < s->n; t++)
             s->out[t * w->rows + row] = out[t] + (s->bias ? s->bias[row] : 0);
     }
@@ -866,12 +870,11 @@ static void multiply_rows(const Step *s, int item, float *scratch) {
 
 static void fast_matmul(Run *r, float *out, const float *x, int n, const Matrix *w,
                         const float *bias) {
-    bool few = n <= FEW && w->cols % GROUP == 0;
     int piece = w->rows / (PIECES * r->pool->n_threads) / ROWS * ROWS + ROWS;   // whole tiles
     Step step = { .run = r, .n = n, .out = out, .x = x, .w = w, .bias = bias, .piece = piece };
-    if (few) interleave(r->pool->packed, x, n, w->cols, w->type->step);
-    else parallel(pack, &step, (n + LANES - 1) / LANES, (double)n * w->cols);
-    parallel(few ? multiply_rows : multiply_tiles, &step, (w->rows + piece - 1) / piece,
+    if (n > FEW) parallel(pack, &step, (n + LANES - 1) / LANES, (double)n * w->cols);
+    else if (w->cols % GROUP == 0) interleave(r->pool->packed, x, n, w->cols, w->type->step);
+    parallel(n > FEW ? multiply_tiles : multiply_rows, &step, (w->rows + piece - 1) / piece,
              (double)w->rows * w->cols * n);
 }
 
@@ -1501,7 +1504,7 @@ static void print_case(const char *name, const Session *s, const Turn *turn) {
     int width = terminal_width(100), indent = width < 60 ? 4 : 18;
     float max = 0;
     for (int i = 0; i < turn->n_new; i++) max = fmaxf(max, s->output->observed[i].p_im_end);
-    Bytes text = tail(&s->output->text, 0);
+    Bytes text = { s->output->text.data, s->output->text.n };
     if (turn->reason == STOP_TOKEN) text.n = s->output->observed[turn->n_new - 1].begin;
     printf("%s\"%s\"\n", name, visible(s->model, text, ONE_LINE, max_int(8, width - 20)));
     printf("%*s%d token%s; stopped: ", indent, "", turn->n_new, plural(turn->n_new));
@@ -1694,6 +1697,7 @@ static void set_flag(const struct Flag *flag, const char *given, char *value) {
 }
 
 static bool is_flag(const char *given, const struct Flag *flag) {
+    if (flag->kind == HEADING) return false;
     if (strncmp(given, "--", 2) == 0) return strcmp(given + 2, flag->name) == 0;
     return given[0] == '-' && given[1] && given[1] == flag->letter && !given[2];
 }
@@ -1750,7 +1754,7 @@ static void warn_memory(const Run *r) {
         fprintf(stderr, "qwen: note: -c %d, the model has %d\n", r->context, h->max_positions);
 }
 
-static Session new_session(const Model *m, int n_threads) {
+static Session new_session(const Model *m, Output *output, int n_threads) {
     const Header *h = &m->header;
     bool chat = opt.mode ? strcmp(opt.mode, "chat") == 0 : opt.compare || h->kind == CHAT;
     if (chat && !h->chatml) die(1, "its template is not ChatML: %s: use -m base", m->file.path);
@@ -1774,11 +1778,11 @@ static Session new_session(const Model *m, int n_threads) {
             .candidates = reserve(h->vocab_size, sizeof(Candidate)),
             .probabilities = reserve(h->vocab_size, sizeof(float)),
         },
-        .output = reserve(1, sizeof(Output)),
+        .output = output,
     };
     s.sampler.greedy = !sampling || opt.greedy || s.sampler.temperature == 0;
     s.sampler.temperature = fmaxf(s.sampler.temperature, 1e-6f);        // logits / it stay finite
-    s.output->observed = reserve(s.run.context + 1, sizeof *s.output->observed);
+    output->observed = reserve(s.run.context + 1, sizeof *output->observed);
     warn_memory(&s.run);
     return s;
 }
@@ -1877,15 +1881,16 @@ int main(int argc, char **argv) {
     if (opt.quantize) quantize(&models[0], opt.quantize);
     if (opt.info || opt.quantize) return 0;
 
-    FILE *logits = opt.logits ? create_file(opt.logits, &models[0].file) : NULL;
+    static Output outputs[2];               // --compare writes no logits: the first is enough
+    if (opt.logits) outputs[0].logits = create_file(opt.logits, &models[0].file);
     int n_threads = (int)either(opt.threads, available_processors());
     static Session sessions[2];
-    for (int i = 0; i < n; i++) sessions[i] = new_session(&models[i], n_threads);
-    sessions[0].output->logits = logits;    // --compare writes none
+    for (int i = 0; i < n; i++) sessions[i] = new_session(&models[i], &outputs[i], n_threads);
     if (opt.ids) push_text(&opt.prompts, bytes_of(opt.ids));
     bool conversation = opt.prompts.n == 0 && isatty(0);
     if (opt.prompts.n == 0 && !conversation) push_text(&opt.prompts, read_prompt());
-    for (Text line = { 0 }; conversation && read_line(&line); )
+    static Text line;                       // that was typed
+    while (conversation && read_line(&line))
         for (int k = 0; k < n && line.n > 0 && !interrupted; k++)
             ask(&sessions[k], tail(&line, 0), true);
     for (size_t i = 0; i < opt.prompts.n; i++) {
@@ -1893,6 +1898,6 @@ int main(int argc, char **argv) {
         for (int k = 0; k < n && !interrupted; k++) ask(&sessions[k], opt.prompts.text[i], false);
     }
     if (interrupted && !conversation) return 130;           // an unfinished --logits file goes
-    if (opt.logits) finish_file(logits, opt.logits);
+    if (opt.logits) finish_file(outputs[0].logits, opt.logits);
     return 0;
 }

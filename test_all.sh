@@ -156,6 +156,17 @@ uninitialised() {
     else echo "FAIL valgrind: $(tail -n 1 "$folder/log.valgrind")"; fi
 }
 
+# lost: what LeakSanitizer says of a program that ends. (Under some debuggers it cannot work.)
+lost() {
+    if python3 export.py tiny/chat "$folder/lost.bin" 2>"$folder/log.lost" &&
+        ASAN_OPTIONS=detect_leaks=1 "$folder/sanitizers-qwen" "$folder/lost.bin" \
+            -p hi -p ho --stop oo -n 9 >"$folder/output.lost" 2>>"$folder/log.lost"
+    then echo "ok   no memory is lost"
+    elif grep -q "LeakSanitizer has encountered" "$folder/log.lost"; then
+        echo "skip no memory is lost: LeakSanitizer cannot work here"
+    else echo "FAIL no memory is lost: $(grep -m 1 ERROR "$folder/log.lost")"; fi
+}
+
 # count: the last line
 count() {
     passed=$(grep -c '^ok ' "$folder/lines")
@@ -175,6 +186,7 @@ if [ "$all" ]; then
             job sanitizers "python tests/test_$suite.py \"\$folder/sanitizers-qwen\""
         done
         job sanitizers 'tokenizer sanitizers'
+        job sanitizers lost
         job sanitizers 'python tests/test_malformed.py "$folder"/sanitizers-*'
     fi
     if [ -x "$folder/thread-sanitizer-qwen" ]; then

@@ -185,6 +185,11 @@ def set_tensors(directory: str, tensors: Dict[str, List[float]]) -> None:
     patch_tensors(directory, change)
 
 
+def state_of(character: str) -> int:
+    """The one coordinate of a token of SCRIPT that is not 0."""
+    return list(SCRIPT).index(ord(character)) + 1
+
+
 def make_scripted(directory: str, kind: str, script: Script = SCRIPT, memory: float = 0,
                   **more: Any) -> None:
     """A model that knows the last token only: its embedding is one coordinate, which attention and

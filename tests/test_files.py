@@ -24,7 +24,8 @@ from binfile import Tensor, get, tensors, with_fields                   # noqa: 
 from harness import (Skip, Started, Terminal, check_error, equal, main, read, run,   # noqa: E402
                      scratch)
 from make_checkpoint import make_checkpoint                             # noqa: E402
-from models import export, model, scored_ids                           # noqa: E402
+from models import (STATES, export, make_scripted, model, scored_ids, set_tensors,  # noqa: E402
+                    state_of)
 
 TURN = ["-p", "hi", "-n", "3", "--seed", "1", "-t", "1"]
 
@@ -297,6 +298,21 @@ def test_nan_and_infinity_in_int8_scales() -> None:
             for value in (math.nan, math.inf):
                 scratch(path, poisoned(data, tensor, value, row, scale=True))
                 refuses(path, "", f"{value} in a scale of {tensor.name}", base)
+
+
+def test_an_overflow_before_the_last_token() -> None:
+    """The MLP of the last layer overflows at "B" alone, which no later token can tell."""
+    directory, path = scratch("overflow"), scratch("overflow.bin")
+    make_scripted(directory, "base")
+    at_b = [0.0] * (8 * STATES)
+    at_b[state_of("B")] = 1e20
+    set_tensors(directory, {"model.layers.0.mlp.gate_proj.weight": at_b,
+                            "model.layers.0.mlp.up_proj.weight": at_b,
+                            "model.layers.0.mlp.down_proj.weight": [1e20] * (8 * STATES)})
+    export.export(directory, path)
+    equal(run(path, "-p", "AA", "-n", "3")[0], 0)
+    for args in (["-p", "ABA", "-n", "3"], ["-p", "AB", "-n", "1"], ["-p", "ABA", "--score"]):
+        check_error(1, run(path, *args), "overflow.bin")
 
 
 def test_an_unused_row_may_hold_anything() -> None:

@@ -939,6 +939,7 @@ def test_wrong_command_lines() -> None:
         except AssertionError as error:
             raise AssertionError(f"{line}: {error}") from None
     check_error(2, run(model("script base"), "-s", "hi", "-p", "hi"), "-s")
+    check_error(2, run(model("script base"), "--files (to be read, to be written)", "x"), "no such")
     check_error(2, run())
     assert not os.path.exists(scratch("x.bin"))
 

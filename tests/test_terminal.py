@@ -88,6 +88,7 @@ def test_nothing_to_print() -> None:
     """clang's sanitizer lets no pointer be computed from a text that was never written to."""
     for n in ("0", "3"):                # most ids of this model have no token
         on_terminal("mha tied", "--ids", "1 2 3", *GREEDY, "--ignore-stop", "-n", n)
+    on_terminal("script chat", "--compare", model("script base"), "-p", "hi", "-n", "0")
 
 
 def test_progress_leaves_no_trace() -> None:
