@@ -195,12 +195,12 @@ def read_config(config: Settings) -> Config:
                      "only full attention is supported")
     return c
 
-# What ./qwen applies: name, type, default of `transformers`, limits; in the order of the header.
+# Settings that ./qwen applies, in header order: name, type, `transformers` default or 0, limits.
 APPLIED = (
     ("max_new_tokens", int, 0), ("do_sample", bool, False), ("temperature", float, 1.0),
     ("top_k", int, 50, -1, 1 << 30), ("top_p", float, 1.0, 0, 1), ("min_p", float, 0.0, 0, 1),
     ("repetition_penalty", float, 1.0, 1e-6))
-# What it does not, by the value that has no effect. null, false and an empty list have none either.
+# Settings that it does not apply, by the value that turns them off. So do null, false, [] and {}.
 UNAPPLIED = {
     None: "bad_words_ids begin_suppress_tokens constraints dola_layers forced_bos_token_id "
           "exponential_decay_length_penalty force_words_ids forced_decoder_ids forced_eos_token_id "
@@ -245,11 +245,11 @@ def read_tokenizer_eos(config: Settings, added: Dict[str, int], eos: List[int], 
 STRING = r"""(?s:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')"""
 TAG = re.compile(r"(?s)\{{%[-+]?({0})[-+]?%\}}|\{{\{{-?({0})-?\}}\}}|(.+?)(?=\{{[%{{]|\Z)".format(
     r"(?:" + STRING + r"|[^'\"])*?"))
-WHITE_SPACE = (                         # and comments, as `transformers` sets Jinja
+WHITE_SPACE = (                         # acts as Jinja's trim_blocks, lstrip_blocks; drops comments
     (r"\r\n?", "\n"), (r"\n\Z", ""), (r"(?s)\{#([-+]?).*?(-?)#\}", r"{%\1 \2%}"),
     (r"(?m)^[ \t]+(?=\{%[^+])", ""), (r"%\}\n", "%}"), (r"\s*\{([%{])-", r"{\1"),
     (r"-([%}])\}\s*", r"\1}"))
-PYTHON = (                              # tests and filters become methods, fields are looked up
+PYTHON = (                              # `is f`, `|f`, `.x` of Jinja become .is_f(), .f(), ['x']
     (r"\bis\s+not\s+(\w+)", r".is_\1() == false"), (r"\bis\s+(\w+)", r".is_\1()"),
     (r"\|\s*(\w+)(?!\w*\s*\()", r".\1()"), (r"\|", "."), (r"%\s*(\d+)", r".modulo(\1)"),
     ("~", "+"), (r"\.\s*([A-Za-z_]\w*)(?!\w*\s*\()", r"['\1']"))
@@ -293,12 +293,12 @@ def evaluate(text: str, names: ChainMap) -> Any:
                 defaultdict(str, names, __builtins__={}))       # what is not set shows as ""
 
 def render(template: str, chat: List[Tuple[str, str]], tokens: Dict[str, Any]) -> Optional[str]:
-    """Returns what a template makes of a chat, or None if it is not followed. Tags become lines of
-    a Python program, in which expressions and text stand in quotes only."""
+    """Returns the text that a template makes of a chat, or None if it uses what is not supported.
+    Tags become lines of a Python program. Expressions and text are string literals in it."""
     messages = [defaultdict(str, role=role, content=text) for role, text in chat]
     names = ChainMap({**FUNCTIONS, **tokens, "messages": messages, "add_generation_prompt": True,
                       "true": True, "false": False, "none": None})
-    left, out = 1 << 18, []             # what may be read and made: loops may be endless
+    left, out = 1 << 18, []             # left: limit on work: nested loops could run for hours
 
     def value(expression: str) -> Any:
         nonlocal left
@@ -504,8 +504,8 @@ vScpsyjO+iy(8$Tb%f{DdiY=X*0n*j9WQP1vg^g%`2D!%BJYKL+Vh@-w^y%w4ogd=V)yVfqPy=o;mwqu
 POINTS = [*range(0x40000), *range(0xE0000, 0xE1000)]    # the others are empty or private
 
 def kind(database: Any, c: int) -> int:
-    """Returns combining class | letter 1, number 2, white space 3 << 8 | NFC may change it << 10 |
-    columns on a terminal << 11."""
+    """Returns c's properties in `database`: combining class | (letter 1, number 2) << 8 | (is it a
+    mark) << 10 | columns << 11. unicode_tables adds white space, 3 << 8, and the rest of bit 10."""
     combining, category = database.combining(chr(c)), database.category(chr(c))
     wide = category != "Cn" and database.east_asian_width(chr(c)) in "WF"
     return (combining | {"L": 1, "N": 2}.get(category[0], 0) << 8 | (combining > 0) << 10
@@ -513,8 +513,8 @@ def kind(database: Any, c: int) -> int:
 
 def unicode_tables() -> Tuple[List[int], List[int], List[int], List[int]]:
     """Returns block, chars, decompositions, compositions: see Tokenizer in tokenizer.c. UNICODE has
-    arrays of LEB128 numbers: lengths of runs, their kinds (0: that of 3.2, or 1 + kind), the
-    columns of decompositions as differences."""
+    LEB128 numbers. Each array follows its size: lengths of runs, kinds of runs (0: as in 3.2, or
+    1 + kind), then columns of decompositions as zigzag differences."""
     old, flat = unicodedata.ucd_3_2_0, itertools.chain.from_iterable
     packed = zlib.decompress(base64.b85decode("".join(UNICODE.split())))
     numbers = iter([sum((byte & 127) << 7 * i for i, byte in enumerate(leb))
@@ -534,7 +534,7 @@ def unicode_tables() -> Tuple[List[int], List[int], List[int], List[int]]:
         lead, final = i // 28, i % 28
         pairs[0xAC00 + i] = [0xAC00 + i - final, 0x11A7 + final] if final else [
             0x1100 + lead // 21, 0x1161 + lead % 21]
-    # NFC composes what 3.2 did, and of the newer pairs those without a mark as first or composed.
+    # NFC composes c if 3.2 composes it or lacks it, unless first or c is a mark.
     composed = sorted((first, second, c) for c, (first, second) in pairs.items() if second and (
         old.normalize("NFC", chr(c)) == chr(c) and not (table[first] | table[c]) & 255))
     for c in {*pairs} - {c for _, _, c in composed} | {second for _, second, _ in composed}:
@@ -673,7 +673,7 @@ def choose_tensors(c: Config, directory: str) -> Tuple[Config, List[Tensor]]:
                   f"by config.json it should have the shape {shape}, in BF16, F16 or F32")
         chosen.append(tensor)
     unused = sorted(n for n in found if n != "lm_head.weight" and not n.endswith(".inv_freq"))
-    if unused:                          # beyond these two, which are often there and of no use
+    if unused:                          # an unused lm_head.weight or inv_freq is common: no note
         say(f"note: {len(unused)} tensors are no part of the architecture and left out, "
             f"{brief.repr(unused[0])} first", directory)
     return c, chosen

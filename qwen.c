@@ -532,7 +532,7 @@ static inline float float_of(uint32_t bits) {
     return x;
 }
 
-/* x in every lane. (gcc refuses vector * x where floats are calculated as doubles.) */
+/* x in every lane. (gcc refuses vector * x where it widens floats to calculate: x87, s390x.) */
 static inline Floats all_lanes(float x) { return (Floats)(bits_of(x) + (Words){ 0 }); }
 
 static float add_up(Floats x) {
@@ -556,7 +556,7 @@ static inline float exponential(float x) {
     const float round = 0x1.8p23f;          // a float this large has no fraction: adding it rounds,
                                             // and the low bits hold the whole number
     uint32_t sign = bits_of(x) & 0x80000000, size = bits_of(x) & 0x7FFFFFFF, most = bits_of(87);
-    // |x| becomes 87 at most. Of whole numbers: gcc makes a branch of a comparison of floats.
+    // Limits |x| to 87. It compares integers: with floats gcc may branch and then not vectorise.
     float within = float_of(sign | (size < most ? size : most));
     float shifted = within * 1.44269504f + round, whole = shifted - round;      // x / ln(2)
     float r = within - whole * 0.693359375f + whole * 2.12194440e-4f;   // ln(2), in two parts
@@ -566,7 +566,7 @@ static inline float exponential(float x) {
     return p * power + (x - x);             // x - x is 0, or NaN where x is NaN or infinite
 }
 
-/* NaN or infinity comes from a weight that is: real weights never lead there. */
+/* Dies if one of x[n] is NaN or infinite: a weight is, or it is so large that a sum overflows. */
 static void check_finite(const Model *m, const float *x, int n) {
     int bad = 0;
     for (int i = 0; i < n; i++) bad += !(fabsf(x[i]) <= FLT_MAX);
@@ -574,19 +574,19 @@ static void check_finite(const Model *m, const float *x, int n) {
 }
 
 /* ---- Weight types -------------------------------------------------------------------------- */
-enum { FEW = 8 };                           // up to so many tokens meet a row as it is read
-enum { GROUP = 64 };                        // columns that are multiplied together
-enum { AHEAD = 8192 };                      // bytes that are asked for before they are needed
+enum { FEW = 8 };                           // up to FEW tokens: multiply_rows; more: multiply_tiles
+enum { GROUP = 64 };                        // columns of a group, which shares an int8 scale
+enum { AHEAD = 8192 };                      // dot_groups prefetches the bytes this far ahead
 enum { PADDING = 16 };                      // floats between vectors: 4,096 bytes apart, they would
-                                            // push each other out of the cache
+                                            // share cache sets and evict each other
 
-/* Widening is slow: gcc 12 takes 10 instructions for 8 int8. This takes 3: a lane loads 32 bits as
- * they are, two bf16 or four int8, and shifts the k-th of them to its top. So with WIDTH 4 and bf16
- * (step 2) weights come out like this:
+/* Widening is slow: gcc 12 needs 10 instructions to turn 8 int8 into int32. This needs 3 or fewer:
+ * load 32 bits into each lane (two bf16 or four int8), shift the k-th of them to the top, clear the
+ * bits below it. With WIDTH 4 and bf16 (step 2), the weights come out in this order:
  *
  *     in memory   w0 w1 | w2 w3 | w4 w5 | w6 w7         x0 x1 x2 x3 x4 x5 x6 x7
- *     k = 0       w0      w2      w4      w6     meet   x0 x2 x4 x6
- *     k = 1       w1      w3      w5      w7     meet   x1 x3 x5 x7
+ *     k = 0       w0      w2      w4      w6     times  x0 x2 x4 x6
+ *     k = 1       w1      w3      w5      w7     times  x1 x3 x5 x7
  *
  * This brings x[n][cols] into that order: packed[n][cols + PADDING] = x0 x2 x4 x6 x1 x3 x5 x7... */
 static void interleave(float *packed, const float *x, int n, int cols, int step) {
@@ -600,8 +600,8 @@ struct WeightType {                         // what can be done with a row of we
     const char *name;
     size_t (*row_size)(int cols);                                   // its bytes
     void (*load)(float *out, const void *row, int cols);            // to floats
-    // out[n] = row · x[n][cols + PADDING], which interleave has made. n <= FEW; for other n than 1
-    // all FEW are computed, and those beyond n mean nothing
+    // out[t] = row · x[t] for t < n <= FEW. interleave wrote x[n][cols + PADDING]. If n > 1, all of
+    // out[FEW] is computed; the values from n on have no meaning
     void (*dot)(float *out, const void *row, const float *x, int n, int cols);
     int step;                                       // weights in 32 bits; step * WIDTH <= GROUP
     int group_size;                                                 // Header.group_size
@@ -609,9 +609,9 @@ struct WeightType {                         // what can be done with a row of we
 
 typedef Floats LoadWeights(const void *group, int k);       // the k-th WIDTH weights of a group
 
-/* The body of every dot. A weight is what load brings, times unit, times its group's scale if there
- * are scales. The compiler makes a copy of this for each call, in which load, weight_size, unit and
- * n (1 or FEW) are constants: only so do its inner loops unroll. */
+/* The body of every dot. A weight is what load returns, times unit, times its group's scale (if
+ * there are scales). The compiler inlines this at each call, where load, weight_size, unit and n
+ * (1 or FEW) are constants. Otherwise it could not unroll the loops over n. */
 __attribute__((always_inline))
 static inline void dot_groups(float *out, LoadWeights *load, size_t weight_size, float unit,
                               const void *row, const float *scales, const float *x, const int n,
@@ -730,9 +730,9 @@ static void take_items(Pool *pool, int thread) {
         pool->task(pool->step, item, pool->scratch + thread * pool->scratch_size);
 }
 
-/* Returns when *word is not value any more. The steps of a forward pass are microseconds apart, so
- * a thread looks for a while before it sleeps. The mutex, held from the last look on, prevents a
- * lost wake-up. */
+/* Returns when *word differs from value. The steps of a forward pass are microseconds apart, so a
+ * thread spins for a while before it sleeps. It reads *word again under the mutex, which
+ * wake_sleepers takes, too. So no wake-up is lost. */
 static void wait_while(Pool *pool, atomic_uint *word, unsigned value) {
     for (int looks = 0; atomic_load_explicit(word, memory_order_acquire) == value; looks++) {
         if (looks < 20000) continue;
@@ -793,13 +793,13 @@ static void parallel(Task *task, const Step *step, int n_items, double multiply_
 }
 
 /* ---- The fast matrix product --------------------------------------------------------------- */
-enum { ROWS = 6, LANES = 2 * WIDTH };       // of a tile: rows of weights, tokens side by side
-enum { PIECES = 8 };                        // of a matrix, for each thread. Memory is read faster
-                                            // in long pieces: 48 rows took up to 30 % longer
+enum { ROWS = 6, LANES = 2 * WIDTH };       // a tile: ROWS rows of weights by up to LANES tokens
+enum { PIECES = 8 };                        // pieces of a matrix for each thread. Memory is read
+                                            // faster in long ones: 48 rows took up to 30 % longer
 
 /* out[ROWS][lanes] = a · x[n][lanes], where a[row * row_stride + k * stride] is a's element
- * (row, k). In tile's two copies of this lanes is a constant, WIDTH or LANES: the sums are 6 or 12
- * registers, which gcc and clang keep in place for the whole loop. */
+ * (row, k). tile calls this with a constant for lanes, WIDTH or LANES. So the sums are 6 or 12
+ * vectors, which gcc and clang keep in registers for the whole loop. */
 __attribute__((always_inline))
 static inline void tile_of(float *out, const float *a, size_t row_stride, size_t stride,
                            const float *x, int n, const int lanes) {
@@ -907,7 +907,7 @@ static void attend_many(const Step *s, int item, float *scratch) {
              q, head_dim, lanes);
     for (int k = 0; k < n_keys; k++) {                                  // softmax in each lane
         float *here = scores + (size_t)k * lanes;
-        // the causal mask: exponential makes it e^-87, a share of nothing
+        // the causal mask: exponential turns -1e30 into e^-87, too small to change the sum
         for (int lane = 0; lane < k - before; lane++) here[lane] = -1e30f;
         for (int lane = 0; lane < lanes; lane++)
             max[lane] = here[lane] > max[lane] ? here[lane] : max[lane];
@@ -934,8 +934,8 @@ static void fast_attend(Run *r, int layer, int n) {
 }
 
 /* ---- For the sampler ----------------------------------------------------------------------- */
-/* Sorting all 150,000 tokens would take longer than the model needs for one. Whenever c is full,
- * only the k most likely so far stay, and what is less likely than these is passed over. */
+/* Sorting all 150,000 tokens takes over 20 ms, as long as a 0.5B model takes for a token. So when c
+ * has `full` tokens, only the k most likely stay. Later tokens that are less likely are skipped. */
 static int preselect(Candidate *c, const float *logits, int n, int k) {
     int kept = 0, full = 2 * k + 100;
     float least = -INFINITY;
@@ -1111,7 +1111,7 @@ static void restore_terminal(void) {
     waiting = 0;
 }
 
-/* The first Ctrl-C ends the turn, a second one the program. Other signals always end it. */
+/* Ctrl-C ends the turn. Twice, or while waiting, it ends the program. Other signals always do. */
 static void on_signal(int number) {
     if (number == SIGINT && !interrupted && !waiting) { interrupted = 1; return; }
     remove_unfinished();
@@ -1119,9 +1119,9 @@ static void on_signal(int number) {
     _exit(128 + number);
 }
 
-/* Creates a file beside PATH under a name that nobody has. finish_file gives it the name PATH when
- * it is whole; every other way out of the program removes it. Refuses to replace the model, which
- * is in use, and what is not a file. Must be called before there are threads. */
+/* Creates PATH.PID.tmp, which must not exist. finish_file renames it to PATH when it is complete.
+ * Before that an exit or a caught signal removes it. Refuses to replace the model, which is mapped,
+ * or what is not a regular file. Call before start_pool: it blocks signals in one thread only. */
 static FILE *create_file(const char *path, const File *model) {
     static char name[4096];
     struct stat old;
@@ -1222,9 +1222,9 @@ static double seconds(void) {
 }
 
 /* ---- Output: text, --stop, --watch, --logits ----------------------------------------------- */
-typedef struct {                            // what the model thought where it chose a token
+typedef struct {                            // a token, and the probabilities in its place
     int id, likely, likely_penalised;       // chosen; most likely; most likely after the penalty
-    float p, p_likely, p_im_end, p_end;     // by the raw logits; p_end: im_end or endoftext
+    float p, p_likely, p_im_end, p_end;     // from raw logits; p_end: max(p_im_end, P(endoftext))
     size_t begin;                           // where the token begins in the turn's text
     double time;                            // when it was chosen, in seconds()
 } Observed;
@@ -1290,8 +1290,8 @@ static void print_row(const Model *m, int n, int id, const float *p, bool altern
         printf("\t%.9g\t%.9g\t%.9g\n", p ? p[id] : NAN, p_im_end, p_document);
         return;
     }
-    // As wide as the terminal is now. The bar has what the columns leave of it: "1234  ", the id,
-    // the token, " 0.1234" and "  0.1234 ", " 0.1234". Where there is no room the id goes first.
+    // The row fills the terminal. The bar gets the columns that these leave: "1234  ", the id, the
+    // token, " 0.1234", "  0.1234 ", " 0.1234". A narrow terminal loses the id, then the last one.
     bool wide = width >= 72, ids = width >= 60, documents = width >= 50;
     int token = wide ? 14 : 10, bar = width - (6 + ids * 8 + token + 7 + 9 + documents * 7);
     if (heading) {
@@ -1318,7 +1318,7 @@ static void print_row(const Model *m, int n, int id, const float *p, bool altern
     puts("");
 }
 
-/* Notes and shows what the model thought where it chose token id, the n-th of a turn or table. */
+/* Records and shows the probabilities in the place of token id, the n-th of a turn or a table. */
 static void observe(Session *s, const float *logits, int id, int n) {
     const Header *h = &s->model->header;
     Candidate *c = s->sampler.candidates;   // the sampler is done with them,
@@ -1341,9 +1341,9 @@ static void observe(Session *s, const float *logits, int id, int n) {
 }
 
 /* ---- Turns --------------------------------------------------------------------------------- */
-/* Of the model's last turn only what follows </think> stays in the conversation, as in the template
- * of a reasoning model. The cache goes back to the turn's beginning and reads the rest again. (The
- * prompt may have opened or closed the reasoning itself, which must go as well.) */
+/* Keeps only what follows </think> of the model's last turn, as the template of a reasoning model
+ * does. The cache returns to the start of the turn, so that text is read again. (add_prompt may
+ * have written <think> or </think> itself. They are removed, too.) */
 static void cut_reasoning(Session *s) {
     push_bytes(&s->output->text, "", 1);    // a NUL, for strstr
     const char *text = s->output->text.data, *from = text, *end = text + s->output->text.n - 1;
@@ -1356,15 +1356,15 @@ static void cut_reasoning(Session *s) {
     }
 }
 
-typedef enum {                              // If a text ran on, who is to blame?
-    NOTHING,                                // (Nothing was generated.)
-    ENDED,                                  // Nobody: an end was chosen, and the runner stopped.
-    IGNORED, NOT_EOS,                       // The runner, this program: an end was chosen, but it
-                                            // was told to go on; or it does not count as one here.
-    CHANCE, PENALTY,                        // The sampler: an end was the most likely token, but it
-                                            // drew another; or the repetition penalty forbade it.
-    THOUGHT, NO_END,                        // The model: an end was thinkable, but never the most
-                                            // likely token; or none was ever near.
+typedef enum {                              // why a turn ended, or who let it run on
+    NOTHING,                                // Nothing was generated.
+    ENDED,                                  // The model chose a stop token. The program stopped.
+    IGNORED, NOT_EOS,                       // The program: the model chose one, but it was told to
+                                            // ignore it, or does not stop at this one in base mode.
+    CHANCE, PENALTY,                        // The sampler: a stop token was the most likely. It drew
+                                            // another, or the repetition penalty put another first.
+    THOUGHT, NO_END,                        // The model: somewhere <|im_end|> or <|endoftext|> had a
+                                            // probability of at least 0.01, or nowhere.
 } Verdict;
 
 /* Judges a turn. *at becomes the token that the verdict is about. What ends a turn of a chat counts
@@ -1513,8 +1513,8 @@ static void print_case(const char *name, const Session *s, const Turn *turn) {
     printf("highest P(<|im_end|>) %s\n", probability(max));
 }
 
-/* --compare, one of the two models. It runs once without stopping: where it would have stopped, its
- * text is the beginning of that. */
+/* --compare, for one of the two models. It runs once and ignores stop tokens. A run that stops has
+ * the same tokens up to the first stop token, so its text is taken from this run. */
 static void show_cases(Session *s) {
     printf("%s weights: %s\n", s->model->header.kind == CHAT ? "chat" : "base",
            visible(s->model, bytes_of(s->model->file.path), ONE_LINE, terminal_width(100) - 16));
@@ -1536,9 +1536,9 @@ static float distance(const Model *m, int id, const float *mean, float *row) {
     return sqrtf(dot(row, row, m->header.dim));
 }
 
-/* How far a token's row of the output matrix is from the rows that no token uses: its distance from
- * their mean, over the mean of their own distances (sum / (n - 1), as in a variance). About 1 if no
- * training has told it apart from them. */
+/* Compares a token's row of the output matrix with the rows that no token uses. Returns the row's
+ * distance from their mean, divided by their average distance from it (sum / (n - 1), as in a
+ * variance). The result is near 1 if training has left the row like the unused ones. */
 static double row_distance(const Model *m, int id) {
     int dim = m->header.dim, first = (int)m->tokenizer.n_vocab, end = m->header.vocab_size;
     float *mean = reserve(dim, sizeof *mean), *row = reserve(dim, sizeof *row), sum = 0;
@@ -1742,7 +1742,7 @@ static void parse_options(int argc, char **argv) {
 }
 
 /* ---- Main ---------------------------------------------------------------------------------- */
-/* More than the machine's memory works, through the disk, but slowly. Warns; does not fail. */
+/* Warns, and goes on, if model and cache exceed the memory (slow) or -c exceeds max_positions. */
 static void warn_memory(const Run *r) {
     const Header *h = &r->model->header;
     double memory = 1e-9 * (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
@@ -1811,8 +1811,8 @@ static void ask(Session *s, Bytes text, bool conversation) {
     else run_turn(s);
 }
 
-/* Reads a line from a terminal; false at the end of the input. Meanwhile Ctrl-C is an end of line
- * like Enter, so that what was typed before it is seen: it clears a line, or ends the program. */
+/* Reads a line from a terminal. Returns false at the end of the input. Here Ctrl-C ends a line as
+ * Enter does. It drops the line, or ends the program if the line is empty. */
 static bool read_line(Text *line) {
     enum { CTRL_C = 3, LONGEST = 4096 };
     char bytes[LONGEST], last = 0;          // last: the last byte that was read
@@ -1820,7 +1820,7 @@ static bool read_line(Text *line) {
     struct termios typing = terminal;
     typing.c_cc[VINTR] = _POSIX_VDISABLE;
     typing.c_cc[VEOL] = CTRL_C;
-    waiting = 1;                            // from now on Ctrl-C ends the program, not a turn
+    waiting = 1;                            // from now on SIGINT ends the program, not a turn
     interrupted = 0;
     tcsetattr(0, TCSANOW, &typing);
     line->n = 0;
@@ -1851,7 +1851,7 @@ static Bytes read_prompt(void) {
     return (Bytes){ text.data, text.n };
 }
 
-/* Those that this process may use (taskset), where the system tells, or all. */
+/* Returns how many processors this process may use (see taskset), or else how many are online. */
 static int available_processors(void) {
 #ifdef CPU_COUNT
     cpu_set_t set;

@@ -30,8 +30,8 @@ static Bytes bytes_of(const char *string) { return (Bytes){ string, strlen(strin
 typedef enum { UTF8_VALID, UTF8_BAD, UTF8_CUT } Utf8;
 typedef struct { uint32_t code; Utf8 kind; const char *bytes; size_t size; } Char;
 
-/* Takes the first character off a text. Returns false if there is none. Bytes that are no UTF-8
- * become U+FFFD, one for each longest beginning of a character, as in Python's errors="replace". */
+/* Takes the first character off a text. Returns false if there is none. Invalid UTF-8 gives U+FFFD,
+ * one for a truncated character and one for any other bad byte, as in Python's errors="replace". */
 static bool next_char(Bytes *text, Char *c) {
     const unsigned char *s = (const unsigned char *)text->data;
     size_t n = text->n, i = 1;
@@ -116,7 +116,7 @@ static void push_bytes(Text *text, const void *bytes, size_t n) {
 }
 
 /* -- Input and output ----------------------------------------------------------------------- */
-/* A reader that closes the pipe early (`| head -1`) is a quiet end, a full disk an error. */
+/* Flushes standard output. A closed pipe ends the program quietly, unless a file is unfinished. */
 static void flush_output(void) {
     if (fflush(stdout) == 0 && !ferror(stdout)) return;
     if (errno == EPIPE && !unfinished) exit(0);
@@ -161,7 +161,7 @@ typedef struct {
     uint64_t weights_offset, weights_size;  //   40  they end where the file ends
     int32_t weight_type, group_size;        //   56  0: bf16, 0; 1: int8, 64 columns to a scale
     int32_t dim, hidden_dim, n_layers;      //   64  width of the model, of its MLP
-    int32_t n_heads, n_kv_heads, head_dim;  //   76  of queries; of keys, values; their width
+    int32_t n_heads, n_kv_heads, head_dim;  //   76  query heads; key/value heads; size of a head
     int32_t vocab_size, max_positions;      //   88  rows of the embedding; longest context
     int32_t tied;                           //   96  1: the embedding is the output matrix, too
     float rms_eps;                          //  100
@@ -247,7 +247,7 @@ static File map_file(const char *path) {
     other = path;
     File file = { path, map, size, status.st_dev, status.st_ino, map };
     check_file(&file);
-    // What leads to other places must not change any more, even if someone overwrites the file.
+    // A copy: these offsets and ids were checked, and must not change if the file is overwritten.
     Header *front = malloc(file.header->weights_offset);
     if (!front) die(1, "out of memory: %s: close other programs", path);
     memcpy(front, map, file.header->weights_offset);
@@ -263,9 +263,9 @@ static File map_file(const char *path) {
  * Token i is bytes[token_start[i] .. token_start[i + 1]], real bytes and not GPT-2's stand-ins. An
  * id without a token has none. byte_id[b] is the token of byte b alone. */
 
-/* The tokens left and right become id. The lowest rank of a word merges first. The pair is in slot
- * (left * 0x9E3779B1 + right) * 0x85EBCA6B mod 2^32 * n_slots / 2^32 or, if others came first, in
- * the next free one; slot 0 follows the last. In an empty slot id is NONE. */
+/* The tokens left and right merge to id, the lowest rank first. A pair's slot in the hash table is
+ * (left * 0x9E3779B1 + right) * 0x85EBCA6B mod 2^32 * n_slots / 2^32. If it is taken, the pair is
+ * in the next free slot; slot 0 follows the last (linear probing). In an empty slot id is NONE. */
 typedef struct { uint32_t left, right, rank, id; } Merge;
 typedef struct { uint32_t first, second, composed; } Pair;  // composed = first + second in NFC
 
@@ -317,7 +317,7 @@ static bool all_below(const void *numbers, size_t n, uint32_t limit) {
  * What follows relies on this and checks no more. */
 static const char *find_contradiction(const Tokenizer *t, uint32_t vocab_size) {
     if (t->n_vocab < 1 || t->n_vocab > vocab_size) return "number of tokens";
-    if (t->n_added > 0x1FFFFF - ADDED) return "number of added tokens";     // a key has 21 bits
+    if (t->n_added > 0x1FFFFF - ADDED) return "number of added tokens"; // a character has 21 bits
     if (t->n_slots < 2 || (t->n_slots & (t->n_slots - 1)) != 0) return "merge table's size";
     if (!all_below(t->byte_id, 256, t->n_vocab)) return "byte ids";
     const uint32_t *start = t->token_start;
@@ -379,8 +379,8 @@ static unsigned char_properties(const Tokenizer *t, uint32_t c) {
 
 static Class class_of(const Tokenizer *t, uint32_t c) { return char_properties(t, c) >> 8 & 3; }
 
-/* Writes s[n] on one line: \n, \t, \\, and \xHH for each byte of what is not printable: what is no
- * UTF-8, white space but the space, and controls. */
+/* Writes a piece on one line. A newline becomes \n, a tab \t, a backslash \\. Each byte of other
+ * white space (except the space), of a control character or of invalid UTF-8 becomes \xHH. */
 static void write_piece(const Tokenizer *t, FILE *out, Bytes piece) {
     for (Char c; next_char(&piece, &c); ) {
         bool space = class_of(t, c.code) == SPACE && c.code != ' ';
@@ -415,7 +415,7 @@ static int compare_keys(const void *a, const void *b) {
     return compare(*(const uint64_t *)a, *(const uint64_t *)b);
 }
 
-/* Compares `composed`, or the parts if a pair is looked for whose `composed` is unknown, 0. */
+/* Compares by `composed`. If the pair x that is looked up has composed 0, compares both parts. */
 static int compare_pairs(const void *a, const void *b) {
     const Pair *x = a, *y = b;
     if (x->composed) return compare(x->composed, y->composed);
@@ -495,12 +495,12 @@ static size_t word_end(const Tokenizer *t, const Keys *text, size_t i) {
 }
 
 /* -- BPE (Sennrich et al. 2016) ------------------------------------------------------------- */
-/* A word is at first a token for each byte. Of all neighbours that a merge joins, those of the
- * lowest rank are joined, the leftmost first, until no merge is left.
+/* A word starts as one token for each byte. Then the pair of neighbours whose merge has the lowest
+ * rank is merged, the leftmost first. This repeats until no pair has a merge.
  *
- * To look through all neighbours each time would take n^2 steps for n bytes, and a Chinese sentence
- * is one word. So the tokens are a linked list, and a tree holds the merges of neighbours: its root
- * is the one that is next. That takes n log n steps. */
+ * A search through all pairs each time would take n^2 steps for n bytes, and a Chinese sentence is
+ * one word. So the tokens are a linked list, and the ranks of all pairs are in a tree whose root is
+ * the lowest. That takes n log n steps. */
 typedef struct {
     uint32_t id, merged;                    // the token, and what it and the next one merge to
     uint32_t previous, next;                // the last one's next is the number of bytes
@@ -571,9 +571,9 @@ static size_t match_added(const Tokenizer *t, uint32_t k, const Keys *text, size
     return end;
 }
 
-/* Makes each added token in a text one character, ADDED + k for added[k]: the leftmost first, and
- * of these the longest. Looks for those with the bit `normalized`, which is NORMALIZED or 0. If not
- * `special`, a special one stays text, and no other begins inside it. */
+/* Replaces each added token in a text by one character, ADDED + k for added[k]. The leftmost match
+ * wins, then the longest. Only tokens whose NORMALIZED bit equals `normalized` count. Unless
+ * `special`, a special token stays text, and nothing inside it is replaced. */
 static void cut_added(const Tokenizer *t, Keys *text, uint32_t normalized, bool special) {
     size_t kept = 0;
     for (size_t i = 0, end; i < text->n; ) {
