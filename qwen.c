@@ -1361,10 +1361,10 @@ typedef enum {                              // why a turn ended, or who let it r
     ENDED,                                  // The model chose a stop token. The program stopped.
     IGNORED, NOT_EOS,                       // The program: the model chose one, but it was told to
                                             // ignore it, or does not stop at this one in base mode.
-    CHANCE, PENALTY,                        // The sampler: a stop token was the most likely. It drew
-                                            // another, or the repetition penalty put another first.
-    THOUGHT, NO_END,                        // The model: somewhere <|im_end|> or <|endoftext|> had a
-                                            // probability of at least 0.01, or nowhere.
+    CHANCE, PENALTY,                        // The sampler: a stop token was the most likely. It
+                                            // drew another, or the penalty put another first.
+    THOUGHT, NO_END,                        // The model: somewhere <|im_end|> or <|endoftext|> had
+                                            // a probability of at least 0.01, or nowhere.
 } Verdict;
 
 /* Judges a turn. *at becomes the token that the verdict is about. What ends a turn of a chat counts
