@@ -482,7 +482,6 @@ static void add_prompt(Session *s, Bytes text) {
 /* =============================================================================================
  * Part II. The machine: what makes it fast and safe. Skip it at first.
  * ========================================================================================== */
-#include <float.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -520,17 +519,9 @@ typedef float Quad __attribute__((vector_size(16)));
 
 static Floats load_floats(const float *x) { return *(const Floats *)x; }
 
-static inline uint32_t bits_of(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-static inline float float_of(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
+typedef union { float number; uint32_t bits; } Float;
+static inline uint32_t bits_of(float x) { return (Float){ .number = x }.bits; }
+static inline float float_of(uint32_t bits) { return (Float){ .bits = bits }.number; }
 
 /* x in every lane. (gcc refuses vector * x where it widens floats to calculate: x87, s390x.) */
 static inline Floats all_lanes(float x) { return (Floats)(bits_of(x) + (Words){ 0 }); }
@@ -569,7 +560,7 @@ static inline float exponential(float x) {
 /* Dies if one of x[n] is NaN or infinite: a weight is, or it is so large that a sum overflows. */
 static void check_finite(const Model *m, const float *x, int n) {
     int bad = 0;
-    for (int i = 0; i < n; i++) bad += !(fabsf(x[i]) <= FLT_MAX);
+    for (int i = 0; i < n; i++) bad += !(fabsf(x[i]) < INFINITY);
     if (bad) die(1, "the weights hold NaN or infinity: %s: export it again", m->file.path);
 }
 
@@ -734,12 +725,11 @@ static void take_items(Pool *pool, int thread) {
  * thread spins for a while before it sleeps. It reads *word again under the mutex, which
  * wake_sleepers takes, too. So no wake-up is lost. */
 static void wait_while(Pool *pool, atomic_uint *word, unsigned value) {
-    for (int looks = 0; atomic_load_explicit(word, memory_order_acquire) == value; looks++) {
-        if (looks < 20000) continue;
-        pthread_mutex_lock(&pool->mutex);
-        if (atomic_load(word) == value) pthread_cond_wait(&pool->wake, &pool->mutex);
-        pthread_mutex_unlock(&pool->mutex);
-    }
+    for (int looks = 0; looks < 20000; looks++)
+        if (atomic_load_explicit(word, memory_order_acquire) != value) return;
+    pthread_mutex_lock(&pool->mutex);
+    while (atomic_load(word) == value) pthread_cond_wait(&pool->wake, &pool->mutex);
+    pthread_mutex_unlock(&pool->mutex);
 }
 
 /* Called after a word has changed. */
@@ -1165,11 +1155,6 @@ static int terminal_width(int otherwise) {
  * a space as ␣, and fills all columns. */
 typedef enum { FLOWING, ONE_LINE, TOKEN } Style;
 
-/* The columns that a character takes on a terminal: 0, 1 or 2. */
-static int columns(const Model *m, uint32_t c) {
-    return char_properties(&m->tokenizer, c) >> 11 & 3;
-}
-
 /* Returns at most so many columns of a text, valid until the next call. What a terminal would obey,
  * and bytes that are no text, become \xHH. */
 static const char *visible(const Model *m, Bytes text, Style style, int room) {
@@ -1178,7 +1163,7 @@ static const char *visible(const Model *m, Bytes text, Style style, int room) {
     out.n = 0;
     for (Char c; next_char(&text, &c); ) {
         char shown[32] = "";
-        int width = c.code == '\n' ? 1 : columns(m, c.code);
+        int width = c.code == '\n' ? 1 : char_properties(&m->tokenizer, c.code) >> 11 & 3;
         bool flows = style == FLOWING && (c.code == '\n' || c.code == '\t');
         memcpy(shown, c.bytes, c.size);
         if (c.code == '\n' && !flows) strcpy(shown, "⏎");
@@ -1294,13 +1279,10 @@ static void print_row(const Model *m, int n, int id, const float *p, bool altern
     // token, " 0.1234", "  0.1234 ", " 0.1234". A narrow terminal loses the id, then the last one.
     bool wide = width >= 72, ids = width >= 60, documents = width >= 50;
     int token = wide ? 14 : 10, bar = width - (6 + ids * 8 + token + 7 + 9 + documents * 7);
-    if (heading) {
-        printf("   n  %s%-*s     p  %s", ids ? "    id  " : "", token + 1, "token",
-               wide ? "P(<|im_end|>)" : "<|im_end|>");
-        if (documents)
-            printf("%*s", bar + (wide ? 1 : 4), wide ? "P(<|endoftext|>)" : "<|endoftext|>");
-        puts("");
-    }
+    if (heading)
+        printf("   n  %s%-*s     p  %s%*s\n", ids ? "    id  " : "", token + 1, "token",
+               wide ? "P(<|im_end|>)" : "<|im_end|>", documents ? bar + (wide ? 1 : 4) : 0,
+               wide ? "P(<|endoftext|>)" : documents ? "<|endoftext|>" : "");
     if (alternative) printf("%6s", "");
     else printf("%4d  ", n);
     if (ids) printf("%6d  ", id);
@@ -1554,7 +1536,6 @@ static double row_distance(const Model *m, int id) {
 static void print_info(const Model *m) {
     const Header *h = &m->header;
     Bytes system = { h->system, (size_t)h->system_size };
-    bool agree = h->tokenizer_eos < 0;      // the files, about what ends a text
     int room = terminal_width(1000) - 17;
     printf("name             %s\n", visible(m, bytes_of(h->name), ONE_LINE, room));
     printf("kind             %s%s\n", h->kind == CHAT ? "chat" : "base",
@@ -1567,11 +1548,9 @@ static void print_info(const Model *m) {
            h->vocab_size, m->tokenizer.n_vocab, h->tied ? "the embedding" : "a matrix of its own",
            h->max_positions, h->rope_theta, (double)h->rms_eps);
     printf("ends at          %s", h->n_eos ? "" : "nothing: eos_token_id is null");
-    for (int i = 0; i < h->n_eos; i++) {
+    for (int i = 0; i < h->n_eos; i++)
         printf("%s%d %s", i > 0 ? ", " : "", h->eos[i], visible_token(m, h->eos[i], ONE_LINE, 40));
-        agree |= h->eos[i] == h->tokenizer_eos;
-    }
-    if (!agree)
+    if (h->tokenizer_eos >= 0 && !is_stop(h, false, h->tokenizer_eos))
         printf("\n                 but the tokenizer's eos_token is %d %s", h->tokenizer_eos,
                visible_token(m, h->tokenizer_eos, ONE_LINE, 30));
     if (h->vocab_size - (int)m->tokenizer.n_vocab > 1)
@@ -1616,25 +1595,25 @@ static void quantize(Model *m, const char *path) {
 }
 
 /* ---- Flags --------------------------------------------------------------------------------- */
-typedef enum { HEADING, SWITCH, TEXT, TEXTS, WHOLE, REAL } Kind;
+typedef enum { SWITCH, TEXT, TEXTS, WHOLE, REAL } Kind;
 
 /* All flags: the help is printed from this list, and it says which go together. One that does not
  * go with GENERATE is a command itself. The help fits 60 columns. */
 static const struct Flag {
     char letter;                            // -n, or 0
-    const char *name, *value;               // --max-tokens N; or a heading of the help
+    const char *name, *value;               // --max-tokens N; no name: `help` is a heading
     Kind kind;
     void *target;                           // in opt: a bool, const char *, Texts or Number
     double min, max;                        // of a number
     int commands;
     const char *help;
 } flags[] = {
-    { .name = "prompt (default: standard input; -s, -m: the checkpoint's)", .kind = HEADING },
+    { .help = "prompt (default: standard input; -s, -m: the checkpoint's)" },
     { 'p', "prompt", "TEXT", TEXTS, &opt.prompts, 0, 0, PROMPTED, "prompt; again: the next turn" },
     { 's', "system", "TEXT", TEXT, &opt.system, 0, 0, PROMPTED, "system message; \"\": no turn" },
     { 'm', "mode", "base|chat", TEXT, &opt.mode, 0, 0, PROMPTED, "frame and stop as this kind" },
     { 0, "ids", "\"ID ID ...\"", TEXT, &opt.ids, 0, 0, GENERATE | SCORE, "token ids, as they are" },
-    { .name = "stopping (default of -n: the checkpoint's, or 512)", .kind = HEADING },
+    { .help = "stopping (default of -n: the checkpoint's, or 512)" },
     { 'n', "max-tokens", "N", WHOLE, &opt.max_tokens, 0, INT32_MAX, PROMPTED, "new tokens a turn" },
     { 0, "stop", "TEXT", TEXTS, &opt.stops, 0, 0, GENERATE | COMPARE, "stop at TEXT; repeatable" },
     { 0, "ignore-stop", "", SWITCH, &opt.ignore_stop, 0, 0, GENERATE, "print stop tokens, run on" },
@@ -1645,7 +1624,7 @@ static const struct Flag {
     { 0, "pace", "MS", WHOLE, &opt.pace, 0, 3600e3, GENERATE, "wait so long after each token" },
     { 0, "score", "", SWITCH, &opt.score, 0, 0, SCORE, "--watch of the prompt; perplexity" },
     { 0, "answer", "TEXT", TEXTS, &opt.answers, 0, 0, ANSWER, "--watch of TEXT as the answer" },
-    { .name = "sampling (defaults: the checkpoint's generation_config)", .kind = HEADING },
+    { .help = "sampling (defaults: the checkpoint's generation_config)" },
     { 0, "temp", "T", REAL, &opt.temperature, 0, 1e6, ANY, "divides the logits; 0: --greedy" },
     { 0, "top-k", "K", WHOLE, &opt.top_k, 0, INT32_MAX, ANY, "only the K most likely; 0: all" },
     { 0, "top-p", "P", REAL, &opt.top_p, 0, 1, ANY, "as few as have P together; 1: all" },
@@ -1653,11 +1632,11 @@ static const struct Flag {
     { 0, "repeat-penalty", "R", REAL, &opt.penalty, 1e-6, 1e6, ANY, "on what appeared; 1: none" },
     { 0, "seed", "S", WHOLE, &opt.seed, 0, 1.8e19, ANY, "the same seed, the same text" },
     { 0, "greedy", "", SWITCH, &opt.greedy, 0, 0, ANY, "always the most likely token" },
-    { .name = "machine (defaults: the checkpoint's limit, all processors)", .kind = HEADING },
+    { .help = "machine (defaults: the checkpoint's limit, all processors)" },
     { 'c', "context", "N", WHOLE, &opt.context, 1, 1 << 24, ANY, "positions kept" },
     { 't', "threads", "N", WHOLE, &opt.threads, 1, 1024, ANY, "threads that calculate" },
     { 0, "plain", "", SWITCH, &opt.plain, 0, 0, ANY, "the plain loops of Part I, slowly" },
-    { .name = "files (to be read, to be written)", .kind = HEADING },
+    { .help = "files (to be read, to be written)" },
     { 0, "info", "", SWITCH, &opt.info, 0, 0, INFO, "what MODEL.bin is" },
     { 0, "quantize", "OUT.bin", TEXT, &opt.quantize, 0, 0, QUANTIZE, "write an int8 copy" },
     { 0, "logits", "OUT.f32", TEXT, &opt.logits, 0, 0, GENERATE | SCORE | ANSWER, "raw logits" },
@@ -1669,7 +1648,7 @@ enum { N_FLAGS = sizeof flags / sizeof *flags };
 static void print_help(void) {
     puts("usage: ./qwen MODEL.bin [options]\n");
     for (const struct Flag *f = flags; f < flags + N_FLAGS; f++) {
-        if (f->kind == HEADING) { puts(f->name); continue; }
+        if (!f->name) { puts(f->help); continue; }
         char letter[] = { '-', f->letter, ',', 0 };
         int n = printf("  %3s --%s %s", f->letter ? letter : "", f->name, f->value);
         printf("%*s%s\n", 26 - n, "", f->help);
@@ -1697,8 +1676,7 @@ static void set_flag(const struct Flag *flag, const char *given, char *value) {
 }
 
 static bool is_flag(const char *given, const struct Flag *flag) {
-    if (flag->kind == HEADING) return false;
-    if (strncmp(given, "--", 2) == 0) return strcmp(given + 2, flag->name) == 0;
+    if (strncmp(given, "--", 2) == 0) return flag->name && strcmp(given + 2, flag->name) == 0;
     return given[0] == '-' && given[1] && given[1] == flag->letter && !given[2];
 }
 
@@ -1724,21 +1702,19 @@ static void parse_options(int argc, char **argv) {
     for (int k = 0; k < N_FLAGS; k++)
         if (given[k] && !(flags[k].commands & opt.command))
             die(2, "these make no sense together: %s, %s: leave one out", given[k], given[which]);
-    bool other = opt.mode && strcmp(opt.mode, "base") != 0 && strcmp(opt.mode, "chat") != 0;
-    bool empty = false;
-    for (size_t i = 0; i < opt.stops.n; i++) empty |= opt.stops.text[i].n == 0;
-    const struct { bool wrong; const char *what; } mistakes[] = {
-        { !opt.model, "no model: MODEL.bin: make one with export.py" },
-        { other, "neither base nor chat: -m" },
-        { empty, "an empty text is everywhere: --stop: give the text to stop at" },
-        { opt.ids && !opt.ids[strspn(opt.ids, " \t\r\n")], "no ids: --ids: give at least one" },
-        { opt.ids && (opt.prompts.n > 0 || opt.system),
-          "--ids is the whole prompt: leave out -p, -s" },
-        { opt.top.given && !opt.watch, "no table to add to: --top: add --watch" },
-        { opt.command != GENERATE && opt.prompts.n > 1, "one prompt is enough here: -p: give one" },
-    };
-    for (size_t i = 0; i < sizeof mistakes / sizeof *mistakes; i++)
-        if (mistakes[i].wrong) die(2, "%s: see --help", mistakes[i].what);
+    if (!opt.model) die(2, "no model: MODEL.bin: make one with export.py: see --help");
+    if (opt.mode && strcmp(opt.mode, "base") != 0 && strcmp(opt.mode, "chat") != 0)
+        die(2, "neither base nor chat: -m: see --help");
+    for (size_t i = 0; i < opt.stops.n; i++)
+        if (opt.stops.text[i].n == 0)
+            die(2, "an empty text is everywhere: --stop: give the text to stop at: see --help");
+    if (opt.ids && !opt.ids[strspn(opt.ids, " \t\r\n")])
+        die(2, "no ids: --ids: give at least one: see --help");
+    if (opt.ids && (opt.prompts.n > 0 || opt.system))
+        die(2, "--ids is the whole prompt: leave out -p, -s: see --help");
+    if (opt.top.given && !opt.watch) die(2, "no table to add to: --top: add --watch: see --help");
+    if (opt.command != GENERATE && opt.prompts.n > 1)
+        die(2, "one prompt is enough here: -p: give one: see --help");
 }
 
 /* ---- Main ---------------------------------------------------------------------------------- */
