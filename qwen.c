@@ -396,11 +396,11 @@ static const float *read_history(Session *s, int end) {
     if (s->history.n > (size_t)run->context)
         die(1, "the prompt is %zu tokens with all before it, the context has room for %d: -c: "
                "raise it, or shorten the prompt", s->history.n, run->context);
-    while (run->position < end && !interrupted) {
-        int left = end - run->position, n = left < BATCH ? left : BATCH;
-        if (n < left && isatty(2)) fprintf(stderr, "reading: %d of %d tokens", run->position, end);
-        logits = forward(run, s->history.id + run->position, n, n == left ? 1 : 0);
-        if (n < left && isatty(2)) fprintf(stderr, "\r%32s\r", "");
+    for (int left; (left = end - run->position) > 0 && !interrupted; ) {
+        bool last = left <= BATCH;
+        if (!last && isatty(2)) fprintf(stderr, "reading: %d of %d tokens", run->position, end);
+        logits = forward(run, s->history.id + run->position, last ? left : BATCH, last ? 1 : 0);
+        if (!last && isatty(2)) fprintf(stderr, "\r%32s\r", "");
     }
     return interrupted ? NULL : logits;
 }
