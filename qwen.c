@@ -22,7 +22,7 @@
  * To add an architecture, touch Layer, forward, list_tensors, export.py; for other attention
  *     attend_head and attend_many, for a size Header and check_header, for a buffer Run, new_run.
  * To add a sampler, write a stage beside keep_min_p; then sample, Sampler, new_session, opt, flags.
- * To add a weight type, write its functions, a row of weight_types, a name below it; then quantize.
+ * To add a weight type of whole bytes, write its functions, a row of weight_types, quantize.
  */
 #define QWEN_C
 #include "tokenizer.c"
@@ -133,7 +133,7 @@ static void softmax(float *x, int n) {
  * pair i of a head by the angle position * theta^(-2i / head_dim). The pairs of a head of 4 are
  * (0, 2), (1, 3). Were they (0, 1), (2, 3), numbers would turn with other partners and at other
  * speeds than in training: positions would be misread, and no error would show it. Returns cosine
- * and sine[n][head_dim / 2] for n positions, rounded to floats where the reference does. */
+ * and sine[n][head_dim / 2] for n positions, rounded to floats as the transformers library does. */
 static void rope_angles(float *cosine, float *sine, int position, int n, const Header *h) {
     for (int t = 0; t < n; t++)
         for (int i = 0; i < h->head_dim / 2; i++) {
@@ -475,7 +475,7 @@ static void add_prompt(Session *s, Bytes text) {
     if (h->opening != OPENS_NOTHING) open_turn(s, "assistant", bytes_of(""));
     const char *think = h->opening == OPENS_THINKING ? "<think>\n" : "";
     if (s->no_think) think = "<think>\n\n</think>\n\n";
-    encode(&s->model->tokenizer, bytes_of(think), AS_TEXT, &s->history);    // a token, not special
+    encode(&s->model->tokenizer, bytes_of(think), AS_TEXT, &s->history);    // <think> is one token
     s->answer_start = s->history.n;
 }
 
@@ -1460,7 +1460,7 @@ static void score(Session *s, int first) {
                 break;
             }
             observe(s, logits, ids[i], i - first + 1);
-            // -log p. (p itself may be 0; p of the likeliest is at least 1 / vocab_size.)
+            // -log p. (p itself is not exact where it is tiny: exponential stops at e^-87.)
             sum -= logits[ids[i]] - logits[t->likely] + log(t->p_likely);
         }
     }
@@ -1718,7 +1718,7 @@ static void parse_options(int argc, char **argv) {
 }
 
 /* ---- Main ---------------------------------------------------------------------------------- */
-/* Warns, and goes on, if model and cache exceed the memory (slow) or -c exceeds max_positions. */
+/* Warns, and goes on, if model and cache (that of -c) exceed the memory, or -c max_positions. */
 static void warn_memory(const Run *r) {
     const Header *h = &r->model->header;
     double memory = 1e-9 * (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
