@@ -22,7 +22,7 @@
  * To add an architecture, touch Layer, forward, list_tensors, export.py; for other attention
  *     attend_head and attend_many, for a size Header and check_header, for a buffer Run, new_run.
  * To add a sampler, write a stage beside keep_min_p; then sample, Sampler, new_session, opt, flags.
- * To add a weight type of whole bytes, write its functions, a row of weight_types, quantize.
+ * To add a weight type of whole bytes, write its functions, a row and a name at weight_types.
  */
 #define QWEN_C
 #include "tokenizer.c"
@@ -179,7 +179,7 @@ static void store(Run *r, int layer, int n) {
 
 /* Attention of n new tokens in one query head. A query is what a token looks for, a key what one
  * offers, a value what it gives. A query meets the keys of all tokens so far; softmax(q·k /
- * sqrt(head_dim)) says how much it takes of each value. (The root keeps q·k small: of large numbers
+ * sqrt(head_dim)) says how much it takes of each value. (The root keeps q·k small: of large ones
  * softmax would choose one alone.) Several query heads share a KV head (GQA: Ainslie et al. 2023).
  * scores[context] is scratch memory. dot_product is dot; Part II has a fast one. */
 static void attend_head(Run *r, int layer, int n, int head, float *scores,
@@ -591,8 +591,8 @@ struct WeightType {                         // what can be done with a row of we
     const char *name;
     size_t (*row_size)(int cols);                                   // its bytes
     void (*load)(float *out, const void *row, int cols);            // to floats
-    // out[t] = row · x[t] for t < n <= FEW. interleave wrote x[n][cols + PADDING]. If n > 1, all of
-    // out[FEW] is computed; the values from n on have no meaning
+    // out[t] = row · x[t] for t < n <= FEW. interleave wrote x[n][cols + PADDING]. If n > 1, all
+    // of out[FEW] is computed; the values from n on have no meaning
     void (*dot)(float *out, const void *row, const float *x, int n, int cols);
     int step;                                       // weights in 32 bits; step * WIDTH <= GROUP
     int group_size;                                                 // Header.group_size
@@ -992,15 +992,16 @@ static void check_header(const Header *h, const char *path) {
     const int group = known ? weight_types[h->weight_type].group_size : 0;
     const struct { const char *name; double value, low, high; } fields[] = {
         FIELD(weight_type, 0, N_WEIGHT_TYPES - 1), FIELD(group_size, group, group),
-        FIELD(dim, 1, 1 << 20),
-        FIELD(hidden_dim, 1, 1 << 20), FIELD(n_layers, 1, 1 << 12), FIELD(n_heads, 1, 1 << 12),
+        FIELD(dim, 1, 1 << 20), FIELD(hidden_dim, 1, 1 << 20),
+        FIELD(n_layers, 1, 1 << 12), FIELD(n_heads, 1, 1 << 12),
         FIELD(n_kv_heads, 1, h->n_heads), FIELD(head_dim, 2, 1 << 12), FIELD(head_dim % 2, 0, 0),
         { "n_heads % n_kv_heads", h->n_kv_heads > 0 ? h->n_heads % h->n_kv_heads : 0, 0, 0 },
         { "n_heads * head_dim", (double)h->n_heads * h->head_dim, 1, 1 << 20 },
         FIELD(vocab_size, 1, 1 << 24), FIELD(max_positions, 1, 1 << 24), FIELD(tied, 0, 1),
         FIELD(rms_eps, 0, 0.999999), FIELD(rope_theta, 1e-30, 1e30), FIELD(qkv_bias, 0, 1),
-        FIELD(qk_norm, 0, 1), FIELD(kind, BASE, CHAT), FIELD(chatml, 0, 1), FIELD(opening, 0, 2),
-        FIELD(cuts_reasoning, 0, 1), FIELD(im_start, 0, ids), FIELD(im_end, 0, ids),
+        FIELD(qk_norm, 0, 1), FIELD(kind, BASE, CHAT), FIELD(chatml, 0, 1),
+        FIELD(opening, OPENS_NOTHING, OPENS_THINKING), FIELD(cuts_reasoning, 0, 1),
+        FIELD(im_start, 0, ids), FIELD(im_end, 0, ids),
         FIELD(endoftext, 0, ids), FIELD(tokenizer_eos, -1, ids), FIELD(max_new_tokens, 0, most),
         FIELD(do_sample, 0, 1), FIELD(temperature, 0, 1e6), FIELD(top_k, 0, most),
         FIELD(top_p, 0, 1), FIELD(min_p, 0, 1), FIELD(repetition_penalty, 1e-7, 1e7),
@@ -1354,8 +1355,9 @@ typedef enum {                              // why a turn ended, or who let it r
 static Verdict judge(const Session *s, const Turn *turn, const Observed **at) {
     const float thinkable = 0.01f;          // the least probability of an end that counts
     const Header *h = &s->model->header;
-    const Observed *first = s->output->observed, *end = first + turn->n_new, *t, *im_end;
-    *at = im_end = first;
+    const Observed *first = s->output->observed, *end = first + turn->n_new, *t;
+    const Observed *nearest = first, *im_end = first;       // highest p_end, highest p_im_end
+    *at = first;
     if (turn->n_new == 0) return NOTHING;
     if (turn->reason == STOP_TOKEN) { *at = end - 1; return ENDED; }
     for (t = first; t < end; t++)
@@ -1366,12 +1368,12 @@ static Verdict judge(const Session *s, const Turn *turn, const Observed **at) {
             return t->likely == t->likely_penalised ? CHANCE : PENALTY;
         }
     for (t = first; t < end; t++) {
-        if (t->p_end > (*at)->p_end) *at = t;
+        if (t->p_end > nearest->p_end) nearest = t;
         if (t->p_im_end > im_end->p_im_end) im_end = t;
     }
-    if ((*at)->p_end >= thinkable) return THOUGHT;
-    *at = im_end;
-    return NO_END;
+    bool thought = nearest->p_end >= thinkable;
+    *at = thought ? nearest : im_end;
+    return thought ? THOUGHT : NO_END;
 }
 
 static void print_verdict(const Session *s, const Turn *turn) {
@@ -1702,19 +1704,19 @@ static void parse_options(int argc, char **argv) {
     for (int k = 0; k < N_FLAGS; k++)
         if (given[k] && !(flags[k].commands & opt.command))
             die(2, "these make no sense together: %s, %s: leave one out", given[k], given[which]);
-    if (!opt.model) die(2, "no model: MODEL.bin: make one with export.py: see --help");
+    if (!opt.model) die(2, "no model: MODEL.bin: make one with export.py, and see --help");
     if (opt.mode && strcmp(opt.mode, "base") != 0 && strcmp(opt.mode, "chat") != 0)
-        die(2, "neither base nor chat: -m: see --help");
+        die(2, "neither base nor chat: -m %s: give one of them", opt.mode);
     for (size_t i = 0; i < opt.stops.n; i++)
         if (opt.stops.text[i].n == 0)
-            die(2, "an empty text is everywhere: --stop: give the text to stop at: see --help");
+            die(2, "an empty text is everywhere: --stop: give the text to stop at");
     if (opt.ids && !opt.ids[strspn(opt.ids, " \t\r\n")])
-        die(2, "no ids: --ids: give at least one: see --help");
+        die(2, "no ids: --ids: give at least one");
     if (opt.ids && (opt.prompts.n > 0 || opt.system))
-        die(2, "--ids is the whole prompt: leave out -p, -s: see --help");
-    if (opt.top.given && !opt.watch) die(2, "no table to add to: --top: add --watch: see --help");
+        die(2, "the ids are the whole prompt: --ids: leave out -p, -s");
+    if (opt.top.given && !opt.watch) die(2, "no table to add to: --top: add --watch");
     if (opt.command != GENERATE && opt.prompts.n > 1)
-        die(2, "one prompt is enough here: -p: give one: see --help");
+        die(2, "one prompt is enough here: -p: give one");
 }
 
 /* ---- Main ---------------------------------------------------------------------------------- */
@@ -1822,8 +1824,7 @@ static Bytes read_prompt(void) {
     waiting = 0;
     if (text.n > 0 && text.data[text.n - 1] == '\n') text.n--;
     if (text.n > 0 && text.data[text.n - 1] == '\r') text.n--;
-    if (text.n >= 3 && memcmp(text.data, "\xEF\xBB\xBF", 3) == 0)
-        return tail(&text, 3);
+    if (text.n >= 3 && memcmp(text.data, "\xEF\xBB\xBF", 3) == 0) return tail(&text, 3);
     return (Bytes){ text.data, text.n };
 }
 

@@ -40,9 +40,13 @@ LINES = """\
 The quick brown fox doesn't jump; it's the lazy dog that'll {n} times say: "WE'VE HAD ENOUGH".
 苹果是什么颜色？第{n}个苹果是红色的，天空是蓝色的。你好，世界！
 for (int i = 0; i < {n}; i++) {{\n\tsum += a[i] * b[i];   // {n}.5e-3\n}}
-naïve café, Ærøskøbing, Größe, ½ of {n} is ②; cafe\u0301 composed; \u00a0\u3000wide and narrow
-spaces\u2028 Привет, мир {n}! Καλημέρα κόσμε. שלום עולם. مرحبا بالعالم. नमस्ते दुनिया। สวัสดีชาวโลก
-안녕하세요 こんにちは 👍🏽 👩‍👩‍👧 🇨🇳 {n} ☃\ufe0f ∑∫√ → x² ≤ {n}
+naïve café, Ærøskøbing, Größe, ½ of {n} is ②; cafe\u0301 composed; \u00a0\u3000wide and \
+narrow
+spaces\u2028 Привет, мир {n}! Καλημέρα κόσμε. שלום עולם. \
+مرحبا بالعالم. नमस्ते दुनिया। \
+สวัสดีชาวโลก
+안녕하세요 こんにちは 👍🏽 \
+👩‍👩‍👧 🇨🇳 {n} ☃\ufe0f ∑∫√ → x² ≤ {n}
     {{"key": [1, 2, {n}], "url": "https://example.org/?q={n}&r=%20"}}\r\n\r\n
 <|im_start|>user\nWho wrote number {n}?<|im_end|>\n"""
 

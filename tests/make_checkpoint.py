@@ -122,8 +122,8 @@ def synthetic_tokenizer(pairs: bool = False, template: str = "qwen1.5"
     stand_in = {byte: chr(c) for c, byte in byte_alphabet().items()}
     vocab = {stand_in[b]: b for b in range(256)}
     merges: List[Tuple[str, str]] = []
-    words = (" the and ing er tion  hello world colour apple is an What    \n\n\n 苹果 是 什么 颜色 的 ？ "
-             "你好 é ü 한국").split(" ")
+    words = (" the and ing er tion  hello world colour apple is an What    \n\n\n 苹果 是 "
+             "什么 颜色 的 ？ 你好 é ü 한국").split(" ")
     for word in [" " + w for w in words] + words:
         symbols = [stand_in[b] for b in word.encode()]
         while len(symbols) > 1:                     # join from the left, by a merge old or new

@@ -17,9 +17,9 @@ base="$folder/base.bin" chat="$folder/chat.bin" wanted="$folder/wanted"
 warnings="-std=c11 -ffp-contract=fast -Wall -Wextra -Wpedantic -Werror"
 status=0
 
-text='The apple is red, is it not? 苹果是什么颜色？ 1 2 3    Where is the dog? What does the bird
-eat in the morning, and what does it do at night? Ärger, cafe'"$(printf '\314\201')"', 🍎. Tom has
-three apples. Anna is at school.'
+text='The apple is red, is it not? 苹果是什么颜色？ 1 2 3    Where is the dog? What
+does the bird eat in the morning, and what does it do at night? Ärger,
+cafe'"$(printf '\314\201')"', 🍎. Tom has three apples. Anna is at school.'
 
 skip() { echo "skip portability: $1: $2"; }
 fail() {
@@ -44,7 +44,8 @@ try() (
     run ./tokenizer "$base" "$text" > ids &&
     run ./qwen "$base" -t 2 -p "$text" --score --logits prompt.f32 > table &&
     run ./qwen "$base" -t 2 -p "The apple" -n 40 --greedy --ignore-stop --logits new.f32 > text &&
-    run ./qwen "$chat" -t 2 -p "What colour is an apple?" -p "苹果是什么颜色？" -n 40 --greedy >> text
+    run ./qwen "$chat" -t 2 -p "What colour is an apple?" -p "苹果是什么颜色？" -n 40 \
+        --greedy >> text
 ) 2> "$1/error"
 
 # difference FILE FILE: the largest between two files of floats; fails if it is above 1e-4

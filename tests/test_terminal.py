@@ -68,7 +68,8 @@ def screen(text: str) -> List[str]:
 def test_text() -> None:
     half = str(0xE4)
     for name, args, shown, what in (
-            ("script chat", ["-p", "A", "-m", "base"], "\t\\\\x1b[\\xff苹苹果B\\x0d\\x07C\n", ""),
+            ("script chat", ["-p", "A", "-m", "base"], "\t\\\\x1b[\\xff苹苹果B\\x0d\\x07C\n",
+             ""),
             ("script chat", ["-p", "hi"], "Red!\n", "a final newline"),
             ("script chat", ["-p", "hi", "-n", "0"], "", "nothing"),
             ("script base", ["--ids", "255", "-n", "3"], "苹\n", "a character of three bytes"),

@@ -711,8 +711,8 @@ def test_numbers_that_cannot_be() -> None:
 def test_damaged_files() -> None:
     data, rng = small_model(), random.Random(4)
     end = 1152 + struct.unpack_from("<Q", data, 32)[0]
-    text = "hello world the 苹果是什么 e\u0301\u0323 ậ 한국어 \u1100\u1161 \ud7a3 <|im_end|> "
-    text = (text + "It's 3.14\n\n \x85").encode()
+    text = "hello world the 苹果是什么 e\u0301\u0323 ậ 한국어 \u1100\u1161 \ud7a3 "
+    text = (text + "<|im_end|> It's 3.14\n\n \x85").encode()
     for _ in range(400):
         changed = bytearray(data)
         for _ in range(rng.choice((1, 1, 10, 1000))):

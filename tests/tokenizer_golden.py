@@ -30,9 +30,12 @@ N_SMALL = 100                           # of these, with ids of the small tokeni
 TEXTS = [
     "", " ", "a", "Hello, world!", "The quick brown fox jumps over the lazy dog.",
     "What colour is an apple?", "苹果是什么颜色？",
-    "Qwen1.5 的 base 和 chat 模型", "이것은 사과입니다. 한국어", "これはリンゴです。カタカナ", "Что такое яблоко?",
+    "Qwen1.5 的 base 和 chat 模型", "이것은 사과입니다. 한국어",
+    "これはリンゴです。カタカナ", "Что такое яблоко?",
     "Τι χρώμα έχει το μήλο;",
-    "ما لون التفاحة؟", "סֵפֶר עִבְרִית", "सेब का रंग क्या है?", "แอปเปิ้ลสีอะไร", "ক্ষ ত্র জ্ঞ",
+    "ما لون التفاحة؟", "סֵפֶר עִבְרִית",
+    "सेब का रंग क्या है?", "แอปเปิ้ลสีอะไร",
+    "ক্ষ ত্র জ্ঞ",
     "தமிழ்", "მწვანე", "ቀይ", "Tiếng Việt: quả táo màu gì?",
     # contractions, also where they are none
     "I'm you're he's we'll they've I'd don't", "I'M YOU'RE HE'S WE'LL THEY'VE I'D DON'T",
@@ -42,10 +45,12 @@ TEXTS = [
     # letters and what may stand before them
     "abc", " abc", "\tabc", "\nabc", "\rabc", "-abc", "_abc_", "1abc", "\u3000中文", "\u00a0nbsp",
     "\u200babc", "\ufeffbom", "#tag @name $x",
-    "\u0301abc", "\U0001f34eapple", "a\u0301b\u0323c", "e\u0301\u0302\u0303", "ªº", "ʰʱ", "ǅ", "ﬁ",
+    "\u0301abc", "\U0001f34eapple", "a\u0301b\u0323c", "e\u0301\u0302\u0303", "ªº", "ʰʱ",
+    "ǅ", "ﬁ",
     "𝒜𝓑", "ａｂｃ", "ⓐⓑ", "ⅷ",
     # numbers, one by one
-    "1234567890", "3.14159", "1,000,000", "x² + y³", "½ ¾", "Ⅳ ⅷ", "①②③", "٠١٢٣", "०१२", "〇一二三",
+    "1234567890", "3.14159", "1,000,000", "x² + y³", "½ ¾", "Ⅳ ⅷ", "①②③",
+    "٠١٢٣", "०१२", "〇一二三",
     "１２３", "𝟏𝟐", "a1b2",
     # punctuation and symbols, with a space before and newlines after
     "!!!", " !!!", "  !!!", "...\n\n", " ...\r\n\r\nx", "->\n\t=>", "()[]{}<>", "a - b -- c --- d",
@@ -81,8 +86,9 @@ TEXTS = [
     "int main(void) { return 0; }\n", "https://example.org/a?b=c&d=%20#e",
     "def f(x):\n    return x ** 2  # square\n", "{\"key\": [1, 2.5, null]}",
     "antidisestablishmentarianism",
-    "a" * 300, "ab" * 100, "的" * 100, "天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往秋收冬藏", "=" * \
-        80, "\U0001f34e" * 20, "-" * 7 + ">" * 9, "AAAAaaaaBBBB", "ÀÉÎÕÜ", "ßẞ", "İıſ",
+    "a" * 300, "ab" * 100, "的" * 100,
+    "天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往秋收冬藏",
+    "=" * 80, "\U0001f34e" * 20, "-" * 7 + ">" * 9, "AAAAaaaaBBBB", "ÀÉÎÕÜ", "ßẞ", "İıſ",
 ]
 BYTES = [
     b"\xff",
